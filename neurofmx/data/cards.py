@@ -1,0 +1,236 @@
+"""Dataset cards: `datasets/<name>.yaml` says what a data set is and how it is to be read.
+
+A card names its source, pins its files by checksum, maps paths inside the files to modalities,
+and states what is to be decoded and how time is split. `neurofmx card` writes one from files; a
+person edits it. Everything else about the pipeline is in `params.yaml`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from neurofmx.config import Params, build, read_yaml
+from neurofmx.errors import UserError
+from neurofmx.modalities import MODALITIES
+
+FOLDER = Path("datasets")
+
+
+class PinnedFile(Params):
+    """A file as it was when the card was written."""
+
+    path: str  # relative to the source's path
+    size: int  # bytes
+    sha256: str
+
+
+class LocalSource(Params):
+    """NWB files in a folder, or one file."""
+
+    kind: Literal["local"] = "local"
+    path: Path
+    pattern: str = "**/*.nwb"
+    files: list[PinnedFile] = []  # empty: whatever the pattern finds
+
+
+class SyntheticSource(Params):
+    """NWB files that `neurofmx.data.synthetic` writes, with the truth beside them.
+
+    Attributes:
+        duration: Length of each recording (s).
+        drift: Parts per million by which the camera's clock runs slow.
+    """
+
+    kind: Literal["synthetic"] = "synthetic"
+    subjects: int = 2
+    recordings: int = 2  # per subject
+    units: int = 40
+    duration: float = 300.0
+    drift: float = 80.0
+
+
+Source = Annotated[LocalSource | SyntheticSource, Field(discriminator="kind")]
+
+
+class SignalCard(Params):
+    """One signal of every recording.
+
+    Attributes:
+        path: Where it lies inside the NWB file.
+        modality: A row of `MODALITIES`.
+        rate: Rate to resample to in align (Hz); None keeps its own.
+        input: False for what the model must never see (a target, a table).
+    """
+
+    path: str
+    modality: str
+    rate: float | None = Field(None, gt=0)
+    input: bool = True
+
+    @model_validator(mode="after")
+    def _known(self):
+        if self.modality not in MODALITIES:
+            raise ValueError(f"unknown modality; choose from {', '.join(MODALITIES)}")
+        return self
+
+
+class ClockCard(Params):
+    """A device on its own clock, tied to the recording's by events that both saw.
+
+    Attributes:
+        signals: Signals whose times are the device's.
+        device: Signal with the shared events on the device's clock.
+        reference: Signal with the same events on the recording's clock.
+    """
+
+    signals: list[str]
+    device: str
+    reference: str
+
+
+class RegressionTask(Params):
+    """Decode a continuous signal at the rate of its samples.
+
+    Attributes:
+        columns: Channels of the signal; None takes all.
+        while_moving: Score and train only where the target's speed (unit/s) exceeds this.
+    """
+
+    kind: Literal["regression"] = "regression"
+    signal: str
+    columns: list[int] | None = None
+    while_moving: float | None = None
+
+
+class ClassificationTask(Params):
+    """Decode a column of an interval table from the stretch that it labels.
+
+    Attributes:
+        column: Column with the label.
+        classes: Labels to tell apart; rows with another label are left out. None takes all.
+    """
+
+    kind: Literal["classification"] = "classification"
+    signal: str
+    column: str
+    classes: list[str] | None = None
+
+
+Task = Annotated[RegressionTask | ClassificationTask, Field(discriminator="kind")]
+
+
+class Windows(Params):
+    """How a recording is cut.
+
+    Attributes:
+        duration: Length of a window (s).
+        step: From one training window to the next (s); valid and test windows overlap only by
+            `context`, and each instant is scored once.
+        context: Stretch at the start of a window that is seen but not scored (s).
+        bin_width: Spike times are counted in bins of this width (s).
+        within: Interval signal whose edges no window crosses (trials, joined segments); None
+            cuts the whole recording.
+    """
+
+    duration: float = Field(1.0, gt=0)
+    step: float = Field(0.5, gt=0)
+    context: float = Field(0.0, ge=0)
+    bin_width: float = Field(0.02, gt=0)
+    within: str | None = None
+
+
+class Split(Params):
+    """Contiguous blocks of time, in order: train, valid, test; never shuffled.
+
+    Attributes:
+        by: `time` cuts the recording once; `trial` cuts the list of trials, in order, within
+            each class where the task has classes.
+        guard: Nothing within this of a cut is used, so that no window sees across it (s).
+    """
+
+    by: Literal["time", "trial"] = "time"
+    train: float = Field(0.6, gt=0, lt=1)
+    valid: float = Field(0.1, gt=0, lt=1)
+    guard: float = Field(1.0, ge=0)
+
+    @model_validator(mode="after")
+    def _leaves_a_test(self):
+        if self.train + self.valid >= 1:
+            raise ValueError("train + valid must leave a part for test")
+        return self
+
+
+class Card(Params):
+    """A data set.
+
+    Attributes:
+        synthetic: True for made-up data; every page and table then says so.
+        signals: By the name they have in every later stage.
+        tasks: What is decoded, by name.
+        adapt: Ids of recordings kept out of pretraining, to adapt to.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    title: str
+    licence: str
+    citation: str = ""
+    synthetic: bool = False
+    source: Source
+    signals: dict[str, SignalCard]
+    clocks: dict[str, ClockCard] = {}
+    tasks: dict[str, Task]
+    windows: Windows = Windows()
+    split: Split = Split()
+    adapt: list[str] = []
+
+    @model_validator(mode="after")
+    def _names_exist(self):
+        named = {f"tasks.{t}.signal": task.signal for t, task in self.tasks.items()}
+        for c, clock in self.clocks.items():
+            named |= {f"clocks.{c}.signals": s for s in clock.signals}
+            named |= {f"clocks.{c}.device": clock.device, f"clocks.{c}.reference": clock.reference}
+        if self.windows.within:
+            named["windows.within"] = self.windows.within
+        for where, signal in named.items():
+            if signal not in self.signals:
+                raise ValueError(
+                    f"{where} names {signal!r}, which is not among signals: "
+                    f"{', '.join(self.signals)}"
+                )
+        return self
+
+    @property
+    def inputs(self) -> dict[str, SignalCard]:
+        """The signals that the model reads: those with a tokenizer that are not held back."""
+        return {
+            name: signal
+            for name, signal in self.signals.items()
+            if signal.input and MODALITIES[signal.modality].tokenizer
+        }
+
+
+def load_card(name: str, folder: Path = FOLDER) -> Card:
+    """The card `datasets/<name>.yaml`.
+
+    Raises:
+        UserError: There is no such card, or a key in it is wrong; the message names the choices.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise UserError(
+            f"there is no dataset {name!r}: {path} does not exist. Known: {known}. "
+            f"`neurofmx card PATH --name {name}` writes one from NWB files."
+        )
+    return build(Card, read_yaml(path), str(path))
+
+
+def save_card(card: Card, folder: Path = FOLDER) -> Path:
+    """Write a card; the file is meant to be edited by a person."""
+    path = folder / f"{card.name}.yaml"
+    folder.mkdir(exist_ok=True)
+    content = card.model_dump(mode="json", exclude_none=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
+    return path

@@ -1,0 +1,242 @@
+"""What every stage does alike: fan out over recordings, survive being killed, say what happened.
+
+A stage writes into `storage/<stage>/`. Each recording's output carries a key, the hash of
+everything it depends on, and is renamed into place when whole; so a stage that was killed goes on
+where it stopped, and an unchanged recording is skipped. `manifest.json` comes last. It lists the
+outputs by key and nothing that differs between two equal runs; the next stage depends on it.
+
+    status.parquet    a row per recording: outcome, key, seconds, reason
+    metrics.json      seconds, peak memory and counts of the stage: a measurement, never an input
+    manifest.json     recording → key
+"""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import dask
+import pandas as pd
+from dask.callbacks import Callback
+from rich.console import Console
+
+import neurofmx
+from neurofmx.data import store
+from neurofmx.errors import DataError, NeuroFMXError, TransientError, UserError, is_transient
+
+STORAGE = Path("storage")
+MEASUREMENTS = ("metrics.json", "status.parquet")  # differ between two equal runs
+console = Console(highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One recording of a stage.
+
+    Attributes:
+        recording: Its id.
+        inputs: Everything that its output depends on, as plain values; hashed to the key.
+        arguments: What the work function is given.
+    """
+
+    recording: str
+    inputs: dict[str, Any]
+    arguments: tuple = ()
+
+    @property
+    def key(self) -> str:
+        return digest(self.inputs)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a recording in a stage."""
+
+    recording: str
+    outcome: Literal["done", "skipped", "quarantined", "failed"]
+    key: str
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass
+class Report:
+    """Counts that a stage adds to its `metrics.json`."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+def folder(stage: str) -> Path:
+    """`storage/<stage>`, made if it is absent."""
+    path = STORAGE / stage
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def digest(content: Any) -> str:
+    """sha256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def code_version(*modules: str) -> str:
+    """Hash of source files under `neurofmx/`, so that a change of code is a change of key."""
+    root = Path(neurofmx.__file__).parent
+    return digest([(m, (root / m).read_text()) for m in sorted(modules)])
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON all or nothing, keys sorted."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write Parquet all or nothing."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_parquet(temporary, index=False)
+    os.replace(temporary, path)
+
+
+def read_manifest(stage: str) -> dict[str, Any]:
+    """What an earlier stage made.
+
+    Raises:
+        UserError: The stage has not run.
+    """
+    path = STORAGE / stage / "manifest.json"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: run `neurofmx {stage}` (or `dvc repro`) first")
+    return json.loads(path.read_text())
+
+
+def write_manifest(stage: str, dataset: str, outputs: dict[str, str], **more: Any) -> None:
+    """Write `manifest.json`; call it when everything else is in place."""
+    write_json(
+        folder(stage) / "manifest.json",
+        {"stage": stage, "dataset": dataset, "schema": store.SCHEMA, "outputs": outputs, **more},
+    )
+
+
+@contextmanager
+def measured(stage: str) -> Iterator[Report]:
+    """Say that a stage runs, and write its seconds and peak memory to `metrics.json` at the end."""
+    console.print(f"[bold]{stage}[/]")
+    start, report = time.perf_counter(), Report()
+    yield report
+    usage = [resource.getrusage(who).ru_maxrss for who in _PROCESSES]
+    cost = {
+        "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mb": round(max(usage) / 1024, 1),  # ru_maxrss is in KiB on Linux
+    }
+    write_json(folder(stage) / "metrics.json", cost | report.values)
+    console.print(f"[bold]{stage}[/] took {cost['seconds']:.1f} s, {cost['peak_memory_mb']:.0f} MB")
+
+
+_PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def fan_out(
+    stage: str,
+    jobs: Iterable[Job],
+    work: Callable[..., None],
+    workers: int,
+    quarantined: Iterable[Status] = (),
+) -> list[Status]:
+    """Run `work(path, key, *job.arguments)` for each recording with Dask.
+
+    `work` writes `path` (`storage/<stage>/<recording>.zarr`) through `store.write`. Outputs with
+    the right key are left alone; a `DataError` quarantines its recording and the others go on;
+    outputs of recordings that are gone are removed.
+
+    Args:
+        stage: Its folder under `storage/`.
+        jobs: One per recording.
+        work: A module-level function, so that it can be sent to another process.
+        workers: Processes; 1 stays in this one.
+        quarantined: Recordings that were already found wanting, to be listed with the others.
+
+    Raises:
+        TransientError: A disk was full or the like; what was finished is kept.
+        DataError: No recording is left.
+    """
+    jobs, quarantined = list(jobs), list(quarantined)
+    target = folder(stage)
+    _prune(target, {job.recording for job in jobs})
+    tasks = [dask.delayed(_one, pure=False)(target, job, work) for job in jobs]
+    scheduler = "processes" if workers > 1 and len(jobs) > 1 else "synchronous"
+    with _Announce(stage, len(jobs)):
+        done = dask.compute(*tasks, scheduler=scheduler, num_workers=workers)
+    statuses = sorted([*done, *quarantined], key=lambda status: status.recording)
+    for status in quarantined:
+        console.print(f"  {status.recording}  [yellow]quarantined[/]: {status.reason}")
+    columns = list(Status.__dataclass_fields__)
+    write_table(target / "status.parquet", pd.DataFrame([asdict(s) for s in statuses], columns=columns))
+    failed = [status for status in statuses if status.outcome == "failed"]
+    if failed:
+        raise TransientError(
+            f"{stage}: {failed[0].recording}: {failed[0].reason}. What was finished is kept; "
+            "free space or wait, then run the same command again."
+        )
+    if not usable(statuses):
+        reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in statuses)
+        raise DataError(f"{stage}: no recording is usable\n{reasons}")
+    return statuses
+
+
+def usable(statuses: Iterable[Status]) -> dict[str, str]:
+    """Recording → key of those that a stage finished."""
+    return {s.recording: s.key for s in statuses if s.outcome in ("done", "skipped")}
+
+
+def rejected(statuses: Iterable[Status]) -> dict[str, str]:
+    """Recording → reason of those in quarantine."""
+    return {s.recording: s.reason for s in statuses if s.outcome == "quarantined"}
+
+
+def _one(target: Path, job: Job, work: Callable[..., None]) -> Status:
+    path, key, start = target / f"{job.recording}.zarr", job.key, time.perf_counter()
+    if store.read_key(path) == key:
+        return Status(job.recording, "skipped", key)
+    try:
+        work(path, key, *job.arguments)
+        outcome, reason = "done", ""
+    except DataError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        outcome, reason = "quarantined", str(error)
+    except (OSError, MemoryError, NeuroFMXError) as error:
+        if not is_transient(error):
+            raise
+        outcome, reason = "failed", str(error)
+    return Status(job.recording, outcome, key, round(time.perf_counter() - start, 3), reason)
+
+
+def _prune(target: Path, recordings: set[str]) -> None:
+    for path in [*target.glob("*.zarr"), *target.glob(".*.tmp")]:
+        if path.name.startswith(".") or path.stem not in recordings:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+class _Announce(Callback):
+    """A line per recording as it finishes, which reads well in a terminal and in a log."""
+
+    def __init__(self, stage: str, total: int):
+        super().__init__(posttask=self._line)
+        self.stage, self.total, self.count = stage, total, 0
+
+    def _line(self, key: Any, result: Any, *_: Any) -> None:
+        if not isinstance(result, Status):
+            return
+        self.count += 1
+        cost = f"{result.seconds:.1f} s" if result.outcome == "done" else ""
+        reason = f": {result.reason}" if result.reason else ""
+        console.print(
+            f"  {self.count}/{self.total} {result.recording}  {result.outcome}{reason} {cost}"
+        )
