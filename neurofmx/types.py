@@ -5,7 +5,7 @@ false `mask`, never an invented value.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,16 +45,17 @@ class Samples:
     def __post_init__(self):
         if (self.rate is None) == (self.times is None):
             raise ValueError("Samples need either a rate (with t0) or the time of each sample")
-        if self.times is not None and len(self.times) != len(self.values):
-            raise ValueError(f"{len(self.values)} samples but {len(self.times)} times")
+        if self.times is not None and len(self.times) != self.values.shape[0]:
+            raise ValueError(f"{self.values.shape[0]} samples but {len(self.times)} times")
 
     def __len__(self) -> int:
-        return len(self.values)
+        return self.values.shape[0]
 
     @property
     def clock(self) -> Float[ndarray, " time"]:
         """Time of each sample (s)."""
-        if self.times is not None:
+        if self.rate is None:
+            assert self.times is not None  # __post_init__
             return self.times
         return self.t0 + np.arange(len(self)) / self.rate
 
@@ -63,10 +64,10 @@ class Samples:
         """Half-open domain [start, stop) in seconds: a regular sample lasts 1 / rate."""
         if len(self) == 0:
             return self.t0, self.t0
-        if self.times is None:
+        if self.rate is not None:
             return self.t0, self.t0 + len(self) / self.rate
-        step = float(np.median(np.diff(self.times))) if len(self) > 1 else 0.0
-        return float(self.times[0]), float(self.times[-1]) + step
+        step = float(np.median(np.diff(self.clock))) if len(self) > 1 else 0.0
+        return float(self.clock[0]), float(self.clock[-1]) + step
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Events:
 
 @dataclass(frozen=True)
 class Intervals:
-    """Half-open stretches [start, stop) in seconds with one row of `columns` each: trials, epochs."""
+    """Half-open stretches [start, stop) in seconds, a row of `columns` each: trials, epochs."""
 
     start: Float[ndarray, " interval"]
     stop: Float[ndarray, " interval"]
@@ -137,7 +138,7 @@ class Recording:
 
 @dataclass(frozen=True)
 class Clock:
-    """Affine map from a device's clock to the recording's: t = offset + (1 + drift · 1e-6) · t_device.
+    """From a device's clock to the recording's: t = offset + (1 + drift · 1e-6) · t_device.
 
     Attributes:
         offset: Seconds to add at device time 0.
@@ -152,6 +153,7 @@ class Clock:
     n_events: int = 0
 
     def __call__(self, times: Float[ndarray, " time"]) -> Float[ndarray, " time"]:
+        """Times of the device on the recording's clock (s)."""
         return self.offset + (1.0 + self.drift * 1e-6) * times
 
 
@@ -243,18 +245,22 @@ class Target:
     """What a task asks of a batch of windows.
 
     Attributes:
-        values: Window × query × dimension; for classes, the class as a float in dimension 0.
+        kind: Of the task: regression or classification.
+        values: Window × query × dimension, centred and scaled by the train split; for classes,
+            the class as a float in dimension 0.
         times: Time of each query relative to the window's start (s).
         mask: False where the target is undefined: such a query never enters loss or score.
     """
 
+    kind: Literal["regression", "classification"]
     values: Float[Tensor, "batch query dim"]
     times: Float[Tensor, "batch query"]
     mask: Bool[Tensor, "batch query"]
 
     def to(self, device: torch.device | str) -> "Target":
         """The same targets on another device."""
-        return Target(self.values.to(device), self.times.to(device), self.mask.to(device))
+        moved = (x.to(device) for x in (self.values, self.times, self.mask))
+        return Target(self.kind, *moved)
 
 
 @dataclass(frozen=True)
@@ -290,9 +296,24 @@ class ModelOutput:
     Attributes:
         latents: Perceiver latents that fuse the modalities.
         features: Output of the backbone of each signal, in time.
-        heads: Output of each head that was asked for: decode by task, reconstruct and forecast by signal.
+        heads: By `decode.<task>` (scaled targets or logits), `answer.<task>` (what it is read
+            from), `reconstruct.<signal>` and `forecast.<signal>` (normalised samples; the
+            forecast made at a patch is of the next one).
     """
 
     latents: Float[Tensor, "batch latent width"]
     features: dict[str, TokenizedSequence]
     heads: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What masked modelling hides of each signal of a batch.
+
+    Attributes:
+        channels: Hidden for the whole window: to be told from the other channels.
+        patches: Tokens hidden over all channels: to be told from other times.
+    """
+
+    channels: dict[str, Bool[Tensor, "batch channel"]]
+    patches: dict[str, Bool[Tensor, "batch token"]]

@@ -8,14 +8,15 @@
             start, stop        interval
             table_<column>     one array per column of the signal's table
 
-Chunks hold about a second, shards about a minute, so a short window costs one small read and a
-store has few files. Written under a temporary name and renamed: a store that is there is whole.
+Chunks hold a second (and at least 1024 samples), shards a minute, so a short window costs one
+small read and a store has few files. Written under a temporary name and renamed: a store that is
+there is whole.
 """
 
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from neurofmx.types import AlignedRecording, Clock, Events, Intervals, Recording
 
 SCHEMA = 1
 CHUNK_SECONDS = 1.0
+CHUNK_ROWS = 1024  # at least: a slow signal in chunks of a second would be all overhead
 SHARD_CHUNKS = 60
 BLOCK_BYTES = 64 * 2**20  # copied at a time, so memory does not grow with the recording
 TABLE = "table_"
@@ -69,6 +71,8 @@ def write(recording: Recording, path: Path, key: str) -> None:
 def read(path: Path) -> Recording:
     """The recording at `path`; sample values stay on disk until they are sliced.
 
+    What align wrote comes back as an `AlignedRecording`.
+
     Raises:
         DataError: There is no recording there, or it was written by another schema.
     """
@@ -88,6 +92,51 @@ def read(path: Path) -> Recording:
     return AlignedRecording(signals=signals, clocks=clocks, **fields)
 
 
+class Buffered:
+    """Rows of an array on disk, read a block at a time: many short windows cost one read.
+
+    Args:
+        array: Time × channel.
+    """
+
+    def __init__(self, array: Any):
+        self.shape, self.dtype, self._array = array.shape, array.dtype, array
+        row = max(1, int(np.prod(array.shape[1:])) * array.dtype.itemsize)
+        self._rows = max(1, BLOCK_BYTES // row)
+        self._first, self._block = 0, np.zeros((0, *array.shape[1:]), array.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        first, stop, _ = rows.indices(len(self))
+        if first < self._first or stop > self._first + len(self._block):
+            self._first = first
+            self._block = self._array[first : max(stop, first + self._rows)]
+        return self._block[first - self._first : stop - self._first]
+
+
+def read_aligned(path: Path) -> AlignedRecording:
+    """The recording at `path`, which must be on one clock.
+
+    Raises:
+        DataError: It has not been aligned.
+    """
+    recording = read(path)
+    if not isinstance(recording, AlignedRecording):
+        raise DataError(f"{path} is not on one clock; run `neurofmx align` first")
+    return recording
+
+
+def buffered(recording: AlignedRecording) -> AlignedRecording:
+    """The recording with its samples read in blocks, for going through it in time order."""
+    signals = {
+        name: replace(s, values=Buffered(s.values)) if isinstance(s, Samples) else s
+        for name, s in recording.signals.items()
+    }
+    return replace(recording, signals=signals)
+
+
 def read_key(path: Path) -> str | None:
     """The key that `write` was given, or None where there is no whole recording."""
     attributes = _attributes(path)
@@ -100,7 +149,7 @@ def _attributes(path: Path) -> dict[str, Any] | None:
 
 
 def _write_signal(root: zarr.Group, name: str, signal: Signal) -> None:
-    attributes = {"modality": signal.modality, "source": signal.source}
+    attributes: dict[str, Any] = {"modality": signal.modality, "source": signal.source}
     if isinstance(signal, Samples):
         attributes |= {"kind": "samples", "unit": signal.unit, "rate": signal.rate, "t0": signal.t0}
         group = root.create_group(name, attributes=attributes)
@@ -125,7 +174,7 @@ def _write_signal(root: zarr.Group, name: str, signal: Signal) -> None:
         _write_table(group, signal.columns, "interval")
 
 
-def _read_signal(group: zarr.Group) -> Signal:
+def _read_signal(group: Any) -> Signal:
     attributes = dict(group.attrs)
     kind = attributes.pop("kind")
     common = {"modality": attributes["modality"], "source": attributes["source"]}
@@ -161,7 +210,7 @@ def _put(group: zarr.Group, name: str, values: np.ndarray, dimension: str) -> No
 def _copy(group: zarr.Group, name: str, values: Any, rate: float | None, dims: tuple) -> None:
     """A long array, block by block, chunked by the second and sharded by the minute."""
     n, channels = values.shape
-    chunk = max(1, round(CHUNK_SECONDS * rate)) if rate else 1024
+    chunk = max(CHUNK_ROWS, round(CHUNK_SECONDS * (rate or 0.0)))
     array = group.create_array(
         name,
         shape=(n, channels),
@@ -188,7 +237,7 @@ def _write_table(group: zarr.Group, table: pd.DataFrame, dimension: str) -> None
         _put(group, TABLE + column, values, dimension)
 
 
-def _read_table(group: zarr.Group) -> pd.DataFrame:
+def _read_table(group: Any) -> pd.DataFrame:
     columns = {}
     for column in group.attrs["columns"]:
         values = group[TABLE + column][:]

@@ -1,4 +1,4 @@
-"""The nine stages. A stage has one name: here, in dvc.yaml, in params.yaml, as a command, on disk."""
+"""The nine stages; each has one name: here, in dvc.yaml and params.yaml, as command, on disk."""
 
 STAGES = (
     "ingest",

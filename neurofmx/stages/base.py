@@ -36,6 +36,9 @@ MEASUREMENTS = ("metrics.json", "status.parquet")  # differ between two equal ru
 console = Console(highlight=False, soft_wrap=True)
 
 
+Outcome = Literal["done", "skipped", "quarantined", "failed"]
+
+
 @dataclass(frozen=True)
 class Job:
     """One recording of a stage.
@@ -52,6 +55,7 @@ class Job:
 
     @property
     def key(self) -> str:
+        """Hash of the inputs."""
         return digest(self.inputs)
 
 
@@ -60,7 +64,7 @@ class Status:
     """What became of a recording in a stage."""
 
     recording: str
-    outcome: Literal["done", "skipped", "quarantined", "failed"]
+    outcome: Outcome
     key: str
     seconds: float = 0.0
     reason: str = ""
@@ -83,6 +87,12 @@ def folder(stage: str) -> Path:
 def digest(content: Any) -> str:
     """sha256 of plain values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def code_version(*modules: str) -> str:
@@ -127,8 +137,12 @@ def write_manifest(stage: str, dataset: str, outputs: dict[str, str], **more: An
 
 @contextmanager
 def measured(stage: str) -> Iterator[Report]:
-    """Say that a stage runs, and write its seconds and peak memory to `metrics.json` at the end."""
+    """Say that a stage runs, and write its seconds and peak memory to `metrics.json` at the end.
+
+    The old manifest goes first: a stage that fails leaves none for the next one to trust.
+    """
     console.print(f"[bold]{stage}[/]")
+    (folder(stage) / "manifest.json").unlink(missing_ok=True)
     start, report = time.perf_counter(), Report()
     yield report
     usage = [resource.getrusage(who).ru_maxrss for who in _PROCESSES]
@@ -149,12 +163,13 @@ def fan_out(
     work: Callable[..., None],
     workers: int,
     quarantined: Iterable[Status] = (),
+    outputs: str = "{}.zarr",
 ) -> list[Status]:
     """Run `work(path, key, *job.arguments)` for each recording with Dask.
 
-    `work` writes `path` (`storage/<stage>/<recording>.zarr`) through `store.write`. Outputs with
-    the right key are left alone; a `DataError` quarantines its recording and the others go on;
-    outputs of recordings that are gone are removed.
+    `work` writes `path` (`storage/<stage>/<recording>.zarr`) whole and with its key, as
+    `store.write` does. Outputs with the right key are left alone; a `DataError` quarantines its
+    recording and the others go on; outputs of recordings that are gone are removed.
 
     Args:
         stage: Its folder under `storage/`.
@@ -162,6 +177,7 @@ def fan_out(
         work: A module-level function, so that it can be sent to another process.
         workers: Processes; 1 stays in this one.
         quarantined: Recordings that were already found wanting, to be listed with the others.
+        outputs: Where an output lies in the stage's folder, `{}` for the recording.
 
     Raises:
         TransientError: A disk was full or the like; what was finished is kept.
@@ -169,16 +185,23 @@ def fan_out(
     """
     jobs, quarantined = list(jobs), list(quarantined)
     target = folder(stage)
-    _prune(target, {job.recording for job in jobs})
-    tasks = [dask.delayed(_one, pure=False)(target, job, work) for job in jobs]
-    scheduler = "processes" if workers > 1 and len(jobs) > 1 else "synchronous"
-    with _Announce(stage, len(jobs)):
+    paths = {job.recording: target / outputs.format(job.recording) for job in jobs}
+    _prune(target / outputs.format("*"), set(paths.values()))
+    stale = [job for job in jobs if store.read_key(paths[job.recording]) != job.key]
+    fresh = [Status(job.recording, "skipped", job.key) for job in jobs if job not in stale]
+    if fresh:
+        console.print(f"  {len(fresh)} of {len(jobs)} recordings are unchanged")
+    tasks = [dask.delayed(_one, pure=False)(paths[job.recording], job, work) for job in stale]
+    scheduler = "processes" if workers > 1 and len(stale) > 1 else "synchronous"
+    with _Announce(stage, len(stale)):
         done = dask.compute(*tasks, scheduler=scheduler, num_workers=workers)
-    statuses = sorted([*done, *quarantined], key=lambda status: status.recording)
+    statuses = sorted([*done, *fresh, *quarantined], key=lambda status: status.recording)
     for status in quarantined:
         console.print(f"  {status.recording}  [yellow]quarantined[/]: {status.reason}")
     columns = list(Status.__dataclass_fields__)
-    write_table(target / "status.parquet", pd.DataFrame([asdict(s) for s in statuses], columns=columns))
+    write_table(
+        target / "status.parquet", pd.DataFrame([asdict(s) for s in statuses], columns=columns)
+    )
     failed = [status for status in statuses if status.outcome == "failed"]
     if failed:
         raise TransientError(
@@ -201,13 +224,12 @@ def rejected(statuses: Iterable[Status]) -> dict[str, str]:
     return {s.recording: s.reason for s in statuses if s.outcome == "quarantined"}
 
 
-def _one(target: Path, job: Job, work: Callable[..., None]) -> Status:
-    path, key, start = target / f"{job.recording}.zarr", job.key, time.perf_counter()
-    if store.read_key(path) == key:
-        return Status(job.recording, "skipped", key)
+def _one(path: Path, job: Job, work: Callable[..., None]) -> Status:
+    key, start = job.key, time.perf_counter()
+    outcome: Outcome = "done"
+    reason = ""
     try:
         work(path, key, *job.arguments)
-        outcome, reason = "done", ""
     except DataError as error:
         shutil.rmtree(path, ignore_errors=True)
         outcome, reason = "quarantined", str(error)
@@ -218,10 +240,11 @@ def _one(target: Path, job: Job, work: Callable[..., None]) -> Status:
     return Status(job.recording, outcome, key, round(time.perf_counter() - start, 3), reason)
 
 
-def _prune(target: Path, recordings: set[str]) -> None:
-    for path in [*target.glob("*.zarr"), *target.glob(".*.tmp")]:
-        if path.name.startswith(".") or path.stem not in recordings:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _prune(pattern: Path, keep: set[Path]) -> None:
+    """Remove outputs of recordings that are gone, and what a killed run left half-written."""
+    stale = [path for path in pattern.parent.glob(pattern.name) if path not in keep]
+    for path in [*stale, *pattern.parent.glob(".*.tmp")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 class _Announce(Callback):

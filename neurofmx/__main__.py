@@ -1,0 +1,5 @@
+"""`python -m neurofmx` is the command `neurofmx`."""
+
+from neurofmx.cli import main
+
+main()

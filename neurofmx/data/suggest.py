@@ -1,0 +1,207 @@
+"""A dataset card suggested from NWB files: `neurofmx card` writes it, a person edits it.
+
+Signals that every readable file has are taken over with a guessed modality. Places and velocities
+become regression tasks, columns of intervals with few labels become classification tasks; windows
+and splits follow from how the recording is cut. Files are pinned by checksum.
+"""
+
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pynwb import NWBFile
+
+from neurofmx.data.cards import (
+    Card,
+    ClassificationTask,
+    LocalSource,
+    PinnedFile,
+    RegressionTask,
+    SignalCard,
+    Split,
+    Task,
+    Windows,
+)
+from neurofmx.data.guess import guess_modality
+from neurofmx.data.nwb import contents, open_nwb, recording_id
+from neurofmx.data.nwb_signals import read_signal
+from neurofmx.data.sources.local import asset, find, root_of
+from neurofmx.errors import DataError
+from neurofmx.signal.clocks import nominal_rate
+from neurofmx.types import Intervals, Samples, Signal
+
+DECODABLE = re.compile(r"(?:^|[^A-Za-z])(?:vel|speed|pos)|Vel|Speed|Pos")
+PIECES = ("segments", "observed", "recordings", "trials")  # the first of these cuts windows
+CLASSES = range(2, 11)  # labels that a classification task may have
+PER_CLASS = 5  # intervals that each label needs on average, in each file
+WINDOW = (0.4, 4.0)  # s, shortest and longest window that is suggested
+
+
+@dataclass(frozen=True)
+class _File:
+    """What a card needs to know of one file; sample values are left in it.
+
+    Attributes:
+        signals: By path inside the file.
+        broken: Paths of signals that cannot be read; ingest quarantines the file if they are named.
+    """
+
+    recording: str
+    title: str
+    notes: str
+    signals: dict[str, Signal]
+    broken: set[str]
+
+
+def suggest(path: Path, name: str) -> Card:
+    """A card for one NWB file or for a folder of them.
+
+    Files that cannot be read are pinned all the same: ingest quarantines them with the reason.
+
+    Raises:
+        UserError: There is no such path, or no NWB file in it.
+        DataError: No file holds anything that the pipeline reads.
+    """
+    found = find(path)
+    files = _scan(found)
+    signals = _signals(files)
+    tasks = _tasks(signals, files)
+    windows = _windows(signals, tasks, files)
+    by_trial = bool(tasks) and all(task.kind == "classification" for task in tasks.values())
+    root = root_of(path)
+    pins = [(file.relative_to(root).as_posix(), asset(file)) for file in found]
+    pinned = [PinnedFile(path=where, size=a.size, sha256=a.sha256) for where, a in pins]
+    return Card(
+        name=name,
+        title=files[0].title or name,
+        licence=_noted(files[0].notes, "licen[cs]e", "unknown: find out before sharing"),
+        citation=_noted(files[0].notes, "citation", ""),
+        source=LocalSource(path=path, files=pinned),
+        signals=signals,
+        tasks=tasks,
+        windows=windows,
+        split=Split(by="trial" if by_trial else "time", guard=0.0 if windows.within else 1.0),
+        adapt=[files[-1].recording] if len(files) >= 3 else [],
+    )
+
+
+def _scan(paths: list[Path]) -> list[_File]:
+    files, problems = [], []
+    for path in paths:
+        try:
+            with closing((nwb := open_nwb(path)).read_io):
+                files.append(_file(path, nwb))
+        except DataError as error:
+            problems.append(str(error))
+    if not any(file.signals for file in files):
+        raise DataError("\n".join([*problems, f"{paths[0].parent}: no file has a usable signal"]))
+    return [file for file in files if file.signals]
+
+
+def _file(path: Path, nwb: NWBFile) -> _File:
+    signals, broken = {}, set()
+    for where, stream in contents(nwb).items():
+        modality = guess_modality(where, stream)
+        if modality is None:
+            continue
+        try:
+            signals[where] = read_signal(stream, where, modality)
+        except DataError:
+            broken.add(where)
+    return _File(recording_id(path), nwb.session_description, nwb.notes or "", signals, broken)
+
+
+def _signals(files: list[_File]) -> dict[str, SignalCard]:
+    """A signal card for each path that all files have, under a short name."""
+    examples = {path: signal for file in files for path, signal in file.signals.items()}
+    cards: dict[str, SignalCard] = {}
+    for path, signal in sorted(examples.items()):
+        if not all(path in file.signals or path in file.broken for file in files):
+            continue
+        short = _short(path)
+        if short in cards:
+            short = _short("_".join(path.split("/")[-2:]))
+        cards[short] = SignalCard(
+            path=path,
+            modality=signal.modality,
+            rate=_rate(signal),
+            # Pose and gaze are behaviour: seen by the model, they would give a target away.
+            input=signal.modality not in ("pose", "eye"),
+        )
+    return cards
+
+
+def _short(path: str) -> str:
+    last = path.rsplit("/", 1)[-1]
+    if last in ("units", "binned_spikes"):
+        return "spikes"
+    return re.sub(r"[^A-Za-z0-9_]", "_", last)
+
+
+def _rate(signal: Signal) -> float | None:
+    """Rate to resample irregular samples to (Hz): their own, between gaps."""
+    if isinstance(signal, Samples) and signal.times is not None and len(signal) > 1:
+        return nominal_rate(signal.times)
+    return None
+
+
+def _tasks(signals: dict[str, SignalCard], files: list[_File]) -> dict[str, Task]:
+    tasks: dict[str, Task] = {}
+    for name, card in signals.items():
+        if card.modality == "behavior" and DECODABLE.search(name):
+            tasks[name] = RegressionTask(signal=name)
+        if card.modality == "trials":
+            for column in _labels([table.columns for table in _intervals(card.path, files)]):
+                key = column if column not in tasks else f"{name}_{column}"
+                tasks[key] = ClassificationTask(signal=name, column=column)
+    return tasks
+
+
+def _intervals(path: str, files: list[_File]) -> list[Intervals]:
+    found = [file.signals.get(path) for file in files]
+    return [signal for signal in found if isinstance(signal, Intervals)]
+
+
+def _labels(tables: list[pd.DataFrame]) -> list[str]:
+    """Columns with few labels, each often enough; of two that say the same, the first."""
+    table = pd.concat(tables, ignore_index=True)
+    shortest = min(len(one) for one in tables)
+    kept: dict[str, tuple] = {}
+    for column in table.columns.drop("id"):
+        values = table[column]
+        n = values.nunique()
+        if values.isna().any() or n not in CLASSES or shortest < PER_CLASS * n:
+            continue
+        codes = tuple(pd.factorize(values)[0])
+        if codes not in kept.values():
+            kept[str(column)] = codes
+    return list(kept)
+
+
+def _windows(signals: dict[str, SignalCard], tasks: dict[str, Task], files: list[_File]) -> Windows:
+    """Windows as long as most pieces of the recording, or a few seconds of a long piece."""
+    tables = [name for name, card in signals.items() if card.modality == "trials"]
+    labelled = [task.signal for task in tasks.values() if task.kind == "classification"]
+    only_labels = bool(labelled) and len(labelled) == len(tasks)
+    order = labelled if only_labels else [name for name in PIECES if name in tables]
+    if not order:
+        return Windows(duration=2.0, step=1.0, context=0.5)
+    within = order[0]
+    pieces = _intervals(signals[within].path, files)
+    lengths = np.concatenate([p.stop - p.start for p in pieces])
+    typical = round(float(np.quantile(lengths, 0.5 if only_labels else 0.9)), 3)
+    if only_labels and typical > 0:
+        return Windows(duration=typical, step=typical, within=within)
+    if typical > 2 * WINDOW[1]:
+        return Windows(duration=WINDOW[1], step=WINDOW[1] / 2, context=1.0, within=within)
+    duration = round(float(np.clip(typical, *WINDOW)), 1)
+    return Windows(duration=duration, step=duration / 2, within=within)
+
+
+def _noted(notes: str, key: str, otherwise: str) -> str:
+    """What a line `key: value` of the notes says."""
+    found = re.search(rf"^{key}:\s*(.+)$", notes, re.MULTILINE | re.IGNORECASE)
+    return found[1].strip() if found else otherwise

@@ -1,0 +1,22 @@
+"""The model and its parts."""
+
+from neurofmx.models.heads import HEADS
+from neurofmx.models.mamba import Mamba2, MambaBackbone, MambaBlock
+from neurofmx.models.neurofmx import ModelParams, NeuroFMX, SignalSpec, TaskSpec
+from neurofmx.models.perceiver import CrossAttention, PerceiverIO, SelfAttention
+from neurofmx.models.popt import PopT
+
+__all__ = [
+    "HEADS",
+    "CrossAttention",
+    "Mamba2",
+    "MambaBackbone",
+    "MambaBlock",
+    "ModelParams",
+    "NeuroFMX",
+    "PerceiverIO",
+    "PopT",
+    "SelfAttention",
+    "SignalSpec",
+    "TaskSpec",
+]

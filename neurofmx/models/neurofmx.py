@@ -1,0 +1,255 @@
+"""NeuroFM-X: tokenizers → PopT → Mamba → Perceiver-IO → heads.
+
+Each signal's patches are embedded per channel and pooled over channels (PopT), run along time by
+one shared causal backbone (Mamba-2), and read by the latents of a Perceiver, which answer
+queries: a task at a time, or a signal at a time.
+"""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from neurofmx.config import Params, build
+from neurofmx.errors import UserError
+from neurofmx.models.heads import HEADS, ChannelHead
+from neurofmx.models.mamba import MambaBackbone
+from neurofmx.models.perceiver import PerceiverIO
+from neurofmx.models.popt import PopT
+from neurofmx.tokenizers import TOKENIZERS, Tokenizer
+from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch, TokenizedSequence
+
+Size = Literal["tiny", "small", "medium", "base", "large"]
+
+# Widths by size; each can be overridden by its own key.
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"d_model": 128, "n_blocks": 2, "n_latents": 32, "latent_dim": 128, "n_layers": 1},
+    "small": {"d_model": 384, "n_blocks": 6, "n_latents": 64, "latent_dim": 384, "n_layers": 2},
+    "medium": {"d_model": 768, "n_blocks": 8, "n_latents": 128, "latent_dim": 512, "n_layers": 3},
+    "base": {"d_model": 768, "n_blocks": 16, "n_latents": 128, "latent_dim": 512, "n_layers": 3},
+    "large": {"d_model": 1280, "n_blocks": 24, "n_latents": 256, "latent_dim": 768, "n_layers": 4},
+}
+
+
+class SignalSpec(Params):
+    """A signal that the model reads.
+
+    Attributes:
+        tokenizer: Row of `TOKENIZERS`.
+        patch: Samples per token.
+        dt: Duration of a sample (s).
+        channels: The vocabulary: (recording, channel) of each row after row 0 (unknown).
+    """
+
+    tokenizer: str
+    patch: int
+    dt: float
+    channels: list[tuple[str, int]]
+
+
+class TaskSpec(Params):
+    """A task that the model answers.
+
+    Attributes:
+        kind: Row of `HEADS`.
+        outputs: Dimensions, or classes.
+        mean, scale: Of the target over the train split; answers are in units of `scale`.
+        classes: Labels of a classification.
+    """
+
+    kind: Literal["regression", "classification"]
+    outputs: int
+    mean: list[float] = []
+    scale: list[float] = []
+    classes: list[str] = []
+
+
+class ModelParams(Params):
+    """What a person chooses; every width comes from `size` unless it is given.
+
+    Attributes:
+        tokens: Tokens that a window of each signal is cut into; sets the patch.
+        n_seeds: Seeds of the PopT.
+    """
+
+    size: Size = "tiny"
+    tokens: int = 40
+    d_model: int | None = None
+    n_blocks: int | None = None
+    n_latents: int | None = None
+    latent_dim: int | None = None
+    n_layers: int | None = None
+    n_heads: int = 4
+    d_state: int = 32
+    headdim: int = 32
+    n_seeds: int = 4
+    dropout: float = 0.1
+
+    def width(self, name: str) -> int:
+        """A width: its own key, else that of `size`."""
+        own = getattr(self, name)
+        return SIZES[self.size][name] if own is None else own
+
+
+class NeuroFMX(nn.Module):
+    """The whole model.
+
+    Args:
+        config: Signals, tasks and widths; `from_config` also takes plain values.
+    """
+
+    class Config(Params):
+        """Everything needed to build the model again.
+
+        Attributes:
+            duration: Longest window (s).
+        """
+
+        model: ModelParams
+        duration: float
+        signals: dict[str, SignalSpec]
+        tasks: dict[str, TaskSpec]
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        model, width = config.model, config.model.width("d_model")
+        latent = model.width("latent_dim")
+        self.tokenizers = nn.ModuleDict()
+        for name, spec in config.signals.items():
+            cls = TOKENIZERS[spec.tokenizer]
+            settings = cls.Config(
+                kind=spec.tokenizer, width=width, patch=spec.patch, n_channels=len(spec.channels)
+            )
+            self.tokenizers[name] = cls(settings, pool=PopT(width, model.n_seeds))
+        self.signal_embedding = nn.ParameterDict(
+            {name: nn.Parameter(0.02 * torch.ones(width)) for name in config.signals}
+        )
+        self.hidden_token = nn.Parameter(torch.zeros(width))
+        self.backbone = MambaBackbone(
+            width,
+            model.width("n_blocks"),
+            model.d_state,
+            headdim=model.headdim,
+            dropout=model.dropout,
+        )
+        finest = min(spec.patch * spec.dt for spec in config.signals.values())
+        self.perceiver = PerceiverIO(
+            model.width("n_latents"),
+            latent,
+            width,
+            model.width("n_layers"),
+            model.n_heads,
+            model.dropout,
+            (2 * finest, 4 * config.duration),
+        )
+        self.queries = nn.ParameterDict(
+            {name: nn.Parameter(torch.empty(latent)) for name in [*config.tasks, *config.signals]}
+        )
+        for query in self.queries.values():
+            nn.init.normal_(query, std=0.02)
+        self.decode = nn.ModuleDict(
+            {name: HEADS[task.kind](latent, task.outputs) for name, task in config.tasks.items()}
+        )
+        self.reconstruct = nn.ModuleDict(
+            {name: ChannelHead(latent, self._tokenizer(name)) for name in config.signals}
+        )
+        self.forecast = nn.ModuleDict(
+            {name: ChannelHead(width, self._tokenizer(name)) for name in config.signals}
+        )
+
+    def forward(self, batch: Batch, hidden: Hidden | None = None) -> ModelOutput:
+        """Latents, features in time and the answers of every head.
+
+        Args:
+            batch: Windows.
+            hidden: Channels and patches that the model may not see (masked modelling).
+        """
+        features = {n: self.encode(n, s, hidden) for n, s in batch.signals.items()}
+        tokens = torch.cat([f.tokens for f in features.values()], dim=1)
+        mask = torch.cat([f.mask for f in features.values()], dim=1)
+        times = torch.cat([f.times for f in features.values()], dim=1)
+        latents = self.perceiver(tokens, mask, times, self.config.duration)
+        heads: dict[str, Tensor] = {}
+        for name, target in batch.targets.items():
+            if name in self.decode:
+                answers = self.ask(name, latents, target.times)
+                heads |= {f"answer.{name}": answers, f"decode.{name}": self.decode[name](answers)}
+        for name, signal in batch.signals.items():
+            answers = self.ask(name, latents, features[name].times)
+            for kind, x in (("reconstruct", answers), ("forecast", features[name].tokens)):
+                head = getattr(self, kind)[name]
+                samples = head(x, signal.channel_ids, self._tokenizer(name))
+                heads[f"{kind}.{name}"] = samples[:, : signal.values.shape[1]]
+        return ModelOutput(latents, features, heads)
+
+    def encode(
+        self, name: str, signal: SignalBatch, hidden: Hidden | None = None
+    ) -> TokenizedSequence:
+        """Features of one signal in time: tokenizer, PopT and backbone."""
+        shown = signal.channel_mask
+        if hidden is not None:
+            shown = shown & ~hidden.channels[name]
+        sequence = self._tokenizer(name).tokenize(signal, shown)
+        tokens = sequence.tokens + self.signal_embedding[name]
+        if hidden is not None:
+            tokens = torch.where(hidden.patches[name][..., None], self.hidden_token, tokens)
+        return dataclasses.replace(sequence, tokens=self.backbone(tokens, sequence.mask))
+
+    def ask(
+        self,
+        query: str,
+        latents: Float[Tensor, "batch latent width"],
+        times: Float[Tensor, "batch query"],
+    ) -> Float[Tensor, "batch query width"]:
+        """Answers of the latents to one query at several times (s from the window's start)."""
+        asked = self.queries[query].expand(*times.shape, -1)
+        return self.perceiver.answer(latents, asked, times, self.config.duration)
+
+    def _tokenizer(self, name: str) -> Tokenizer:
+        return cast(Tokenizer, self.tokenizers[name])
+
+    def untasked(
+        self, task: str, values: Float[Tensor, "*batch dim"]
+    ) -> Float[Tensor, "*batch dim"]:
+        """Outputs of a regression head in the target's own unit."""
+        spec = self.config.tasks[task]
+        return values * torch.tensor(spec.scale).to(values) + torch.tensor(spec.mean).to(values)
+
+    @classmethod
+    def from_config(cls, config: "NeuroFMX.Config | dict[str, Any]") -> "NeuroFMX":
+        """A model with new weights."""
+        return cls(
+            config if isinstance(config, cls.Config) else build(cls.Config, config, "config")
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> "NeuroFMX":
+        """The model that `save_pretrained` wrote.
+
+        Raises:
+            UserError: There is no model in the folder.
+        """
+        folder = Path(folder)
+        if not (folder / "model.safetensors").exists():
+            raise UserError(f"{folder} holds no model.safetensors; run `neurofmx pretrain` first")
+        model = cls.from_config(json.loads((folder / "config.json").read_text()))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        return model.eval()
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """Write `model.safetensors` and `config.json`, each all or nothing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / ".model.tmp"
+        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        save_file(state, temporary)
+        os.replace(temporary, folder / "model.safetensors")
+        temporary.write_text(self.config.model_dump_json(indent=1) + "\n")
+        os.replace(temporary, folder / "config.json")

@@ -1,0 +1,183 @@
+"""A project on disk: its root, its parameters, and its pipeline as DVC runs it."""
+
+import csv
+import difflib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.table import Table
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from neurofmx.config import PARAMS_FILE, StageParams, build, read_yaml
+from neurofmx.data.cards import Card, load_card
+from neurofmx.errors import TransientError, UserError
+from neurofmx.stages import STAGES
+
+STORAGE = Path("storage")
+ERROR_FILE = STORAGE / "error.json"  # of the stage that is running or has failed
+RESULTS = STORAGE / "evaluate" / "results.csv"
+REPORT = STORAGE / "report" / "index.html"
+OURS = "neurofmx"  # its rows in RESULTS; the other methods are shown beside it
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def find_root(start: Path) -> Path:
+    """The folder with `params.yaml`, at `start` or above it.
+
+    Raises:
+        UserError: There is none.
+    """
+    for folder in (start, *start.parents):
+        if (folder / PARAMS_FILE).is_file():
+            return folder
+    raise UserError(
+        f"no {PARAMS_FILE} in {start} or above it: run inside a NeuroFM-X project (a clone of it)"
+    )
+
+
+def chosen_card() -> Card:
+    """The card that `params.yaml` names.
+
+    Raises:
+        UserError: The file or the card is wrong.
+    """
+    return _card(read_yaml(PARAMS_FILE))
+
+
+def stage_params(stage: str) -> type[StageParams]:
+    """The class `Params` of a stage; importing it is left until it is needed (torch is slow)."""
+    return import_module(f"neurofmx.stages.{stage}").Params
+
+
+def set_params(assignments: Iterable[str]) -> list[str]:
+    """Write `section.key=value` into `params.yaml`, comments kept; nothing unless all are right.
+
+    Returns:
+        A line for each key that changed, "tokenize.seed: 0 → 1".
+
+    Raises:
+        UserError: An unknown section or key, a value of the wrong type, or no such dataset.
+    """
+    read_yaml(PARAMS_FILE)  # for its messages where the file is no YAML
+    editor = YAML()
+    editor.width = 100
+    document = editor.load(PARAMS_FILE)
+    pairs = [_parse(assignment) for assignment in assignments]
+    assigned = [_assign(document, keys, value) for keys, value in pairs]
+    for section in dict.fromkeys(keys[0] for keys, _ in pairs):
+        _check(document, section)
+    changes = [change for change in assigned if change]
+    if changes:
+        temporary = PARAMS_FILE.with_name(f".{PARAMS_FILE}.tmp")
+        editor.dump(document, temporary)
+        os.replace(temporary, PARAMS_FILE)
+    return changes
+
+
+def reproduce(until: str | None = None) -> int:
+    """`dvc repro`, its output straight to ours.
+
+    Returns:
+        0, or the exit code of the stage that failed, which DVC itself does not pass on.
+    """
+    ERROR_FILE.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "dvc", "repro", *([until] if until else [])]
+    code = subprocess.run(command, env=_environment()).returncode
+    if code and ERROR_FILE.exists():
+        # A disk that is too full for these few bytes leaves the file empty.
+        text = ERROR_FILE.read_text()
+        return json.loads(text)["exit_code"] if text else TransientError.exit_code
+    return code
+
+
+def results_table(card: Card) -> Table:
+    """Our figures with their intervals, and those of every other method beside them."""
+    with RESULTS.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    others = [name for name in dict.fromkeys(row["method"] for row in rows) if name != OURS]
+    title = f"{card.name} (SYNTHETIC data)" if card.synthetic else card.name
+    table = Table("task", "recording", "level", "metric", OURS, *others, title=title)
+    figures: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        key = tuple(row[column] for column in ("task", "recording", "level", "metric"))
+        figures.setdefault(key, {})[row["method"]] = _figure(row)
+    for key, by_method in figures.items():
+        table.add_row(*key, *(by_method.get(method, "") for method in (OURS, *others)))
+    return table
+
+
+def _figure(row: dict[str, str]) -> str:
+    """ "0.91 [0.88, 0.93]", or without the interval where there is none."""
+    value, low, high = (row[column] for column in ("value", "low", "high"))
+    interval = f" [{float(low):.3f}, {float(high):.3f}]" if low and high else ""
+    return f"{float(value):.3f}{interval}" if value else "–"
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this interpreter's commands first: `neurofmx` in `dvc.yaml` is then this one."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path}
+
+
+def _parse(assignment: str) -> tuple[list[str], Any]:
+    name, equals, text = assignment.partition("=")
+    if not equals:
+        raise UserError(
+            f"-S {assignment}: give it as section.key=value, e.g. -S pretrain.fit.steps=100"
+        )
+    try:
+        return name.split("."), YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise UserError(f"-S {assignment}: {text!r} is not a YAML value: {error}") from error
+
+
+def _assign(document: dict[str, Any], keys: list[str], value: Any) -> str | None:
+    """Set one key and say so, or None where it had this value already."""
+    shared = list(StageParams.model_fields)
+    if keys[0] not in (shared if len(keys) == 1 else STAGES):
+        _unknown(".".join(keys), [*shared, *(f"{s}.KEY" for s in STAGES)])
+    node: Any = document
+    for depth, key in enumerate(keys[:-1]):
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+        if not isinstance(node, dict):
+            raise UserError(f"-S {'.'.join(keys)}: {'.'.join(keys[: depth + 1])} has no keys below")
+    old = node.get(keys[-1])
+    node[keys[-1]] = value
+    return None if old == value else f"{'.'.join(keys)}: {old} → {value}"
+
+
+def _unknown(name: str, choices: Sequence[str]) -> NoReturn:
+    close = difflib.get_close_matches(name.split(".")[0], [c.split(".")[0] for c in choices], n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserError(f"-S {name}: unknown key.{hint} Known: {', '.join(choices)}")
+
+
+def _check(document: dict[str, Any], section: str) -> None:
+    if section in STAGES:
+        content = {**_shared(document), **document[section]}
+        build(stage_params(section), content, f"section {section!r} of {PARAMS_FILE}")
+    else:
+        _card(document)
+
+
+def _card(document: dict[str, Any]) -> Card:
+    return load_card(build(StageParams, _shared(document), str(PARAMS_FILE)).dataset)
+
+
+def _shared(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: document[key] for key in StageParams.model_fields if key in document}

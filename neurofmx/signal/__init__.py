@@ -1,0 +1,1 @@
+"""Clocks and sampling: arrays in, arrays out; no files, no torch."""

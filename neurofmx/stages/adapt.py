@@ -1,0 +1,71 @@
+"""adapt: to each recording that pretraining never saw, with the core frozen."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from pydantic import Field
+
+from neurofmx.config import StageParams
+from neurofmx.data.cards import load_card
+from neurofmx.data.shards import Shards
+from neurofmx.models import NeuroFMX
+from neurofmx.models.adapters import AdapterName, adapt
+from neurofmx.stages import base
+from neurofmx.stages.pretrain import channels
+from neurofmx.training.engines import OptimizerParams
+from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.tracking import track
+
+STAGE = "adapt"
+
+
+class Params(StageParams):
+    """Parameters of the stage.
+
+    Attributes:
+        adapter: Row of `ADAPTERS`.
+        fit: How long each recording is adapted to.
+        threads: Threads of the processor.
+    """
+
+    adapter: AdapterName = "unit_id"
+    fit: FitParams = FitParams(steps=200, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
+    threads: int = Field(2, ge=1)
+
+
+def run(params: Params) -> None:
+    """Adapt the pretrained model to each recording of the card's `adapt`, one after the other."""
+    with base.measured(STAGE) as report:
+        torch.set_num_threads(params.threads)
+        card, folder = load_card(params.dataset), base.folder(STAGE)
+        shards = Shards(base.STORAGE / "tokenize")
+        ready = set(base.read_manifest("tokenize")["outputs"])
+        recordings = [r for r in card.adapt if r in ready]
+        _prune(folder, recordings)
+        weights = {recording: _adapt(recording, shards, params) for recording in recordings}
+        reason = "" if recordings else "the card keeps no usable recording for adapt"
+        base.console.print(f"  {len(recordings)} recordings {reason}")
+        report.values |= {"recordings": len(recordings)}
+        base.write_manifest(STAGE, params.dataset, weights, reason=reason)
+
+
+def _adapt(recording: str, shards: Shards, params: Params) -> str:
+    """Adapt to one recording; returns the hash of its weights."""
+    folder = base.folder(STAGE) / recording
+    folder.mkdir(exist_ok=True)
+    pretrained = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
+    vocabulary = {n: channels(shards, n, [recording]) for n in pretrained.config.signals}
+    model = adapt(pretrained, vocabulary, params.adapter, params.seed)
+    with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
+        Fit(model, shards, [recording], params.fit, params.seed, folder, log).run(
+            f"{STAGE} {recording}"
+        )
+    model.save_pretrained(folder)
+    return base.file_digest(folder / "model.safetensors")
+
+
+def _prune(folder: Path, recordings: list[str]) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in recordings:
+            shutil.rmtree(path)

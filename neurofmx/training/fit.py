@@ -1,0 +1,220 @@
+"""The loop: batches → model → objectives → engine, with the best weights by the valid split.
+
+Everything random in step k (which windows, what is hidden, dropout) is drawn from (seed, k), so
+that a run that was killed and goes on takes the same steps as one that was not.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Generator, nn
+from tqdm import tqdm
+
+from neurofmx.config import Params
+from neurofmx.data.loader import Collator, Plan
+from neurofmx.data.shards import Shards
+from neurofmx.errors import UserError
+from neurofmx.models import NeuroFMX
+from neurofmx.objectives import OBJECTIVES
+from neurofmx.objectives.masked import hide
+from neurofmx.training.engines import ENGINES, EngineName, OptimizerParams
+from neurofmx.training.inference import batches, vocabulary
+
+
+class FitParams(Params):
+    """How long and for what a model is trained.
+
+    Attributes:
+        engine: Row of `ENGINES`.
+        steps: Steps of the optimiser.
+        batch_size: Windows per step, over all ranks.
+        objectives: Weight of each row of `OBJECTIVES`; 0 leaves it out.
+        hide_channels, hide_patches: Shares hidden from the model in training.
+        valid_every: Steps between looks at the valid split; the best weights are kept.
+        save_every: Steps between checkpoints.
+    """
+
+    engine: EngineName = "local"
+    steps: int = 600
+    batch_size: int = 32
+    optimizer: OptimizerParams = OptimizerParams()
+    objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
+    hide_channels: float = 0.1
+    hide_patches: float = 0.1
+    valid_every: int = 50
+    save_every: int = 50
+
+
+@dataclass
+class Progress:
+    """Where a run stands: what `state.json` holds beside the engine's state.
+
+    Attributes:
+        key: Hash of the windows, the model and the parameters; another key starts anew.
+        step: Steps made.
+        best: Lowest valid loss so far.
+        history: A row per look at the valid split.
+    """
+
+    key: str
+    step: int = 0
+    best: float = float("inf")
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Fit:
+    """One training run in `folder`; made again after a kill, it goes on from the checkpoint.
+
+    Args:
+        model: Trained in place; parameters without `requires_grad` stay.
+        shards: Windows.
+        recordings: Ids to train on.
+        folder: Where checkpoints, the history and the best weights go.
+        log: Called with (metrics, step), for a tracker.
+    """
+
+    def __init__(
+        self,
+        model: NeuroFMX,
+        shards: Shards,
+        recordings: list[str],
+        params: FitParams,
+        seed: int,
+        folder: Path,
+        log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+    ):
+        self.model, self.shards, self.params, self.seed = model, shards, params, seed
+        self.folder, self.log = folder, log
+        self.engine = ENGINES[params.engine](model, params.optimizer, params.steps)
+        train = shards.positions("train", recordings)
+        self.plan = Plan(train, min(params.batch_size, len(train)), seed, shards.index_hash)
+        self.valid = shards.positions("valid", recordings)
+        self.collate = Collator(shards, vocabulary(model))
+        self.patch = {name: spec.patch for name, spec in model.config.signals.items()}
+        self.weights = {name: w for name, w in params.objectives.items() if w > 0}
+        unknown = set(self.weights) - set(OBJECTIVES)
+        if unknown:
+            raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
+        self.progress = self._resume()
+
+    def run(self, title: str) -> Progress:
+        """Train to the last step and leave the best weights in the model."""
+        progress, steps = self.progress, self.params.steps
+        interval = 1.0 if sys.stderr.isatty() else 15.0  # s; a log wants fewer lines
+        bar = tqdm(
+            total=steps, initial=progress.step, desc=title, unit="step", mininterval=interval
+        )
+        while progress.step < steps:
+            losses = self._step(progress.step)
+            progress.step += 1
+            bar.update()
+            last = progress.step == steps
+            if progress.step % self.params.valid_every == 0 or last:
+                self._look(losses)
+                row = progress.history[-1]
+                bar.set_postfix(loss=f"{row['loss']:.3f}", valid=f"{row['valid']:.3f}")
+            if progress.step % self.params.save_every == 0 or last:
+                self._save()
+        bar.close()
+        self.model.load_state_dict(load_file(self.folder / "best.safetensors"))
+        self._write_history()
+        return progress
+
+    def _step(self, step: int) -> dict[str, float]:
+        engine = self.engine
+        torch.manual_seed(_seed(self.seed, step, engine.rank, 0))
+        positions = self.plan.batch(step, engine.rank, engine.world)
+        batch = self.collate([self.shards[p] for p in positions]).to(engine.device)
+        generator = Generator().manual_seed(_seed(self.seed, step, engine.rank, 1))
+        shares = (self.params.hide_channels, self.params.hide_patches)
+        hidden = hide(batch, *shares, self.patch, generator)
+        self.model.train()
+        output = self.model(batch, hidden)
+        losses = {name: OBJECTIVES[name](output, batch, hidden) for name in self.weights}
+        loss = torch.stack([w * losses[name] for name, w in self.weights.items()]).sum()
+        engine.step(loss)
+        return {"loss": loss.item()} | {name: value.item() for name, value in losses.items()}
+
+    @torch.no_grad()
+    def _look(self, losses: dict[str, float]) -> None:
+        """Loss on the valid split, in windows' mean; keep the weights if they are the best."""
+        self.model.eval()
+        total = count = 0.0
+        for batch in batches(self.model, self.shards, self.valid, self.params.batch_size):
+            loss = OBJECTIVES["decode"](self.model(batch), batch)
+            total += loss.item() * len(batch.keys)
+            count += len(batch.keys)
+        progress, valid = self.progress, total / count
+        progress.history.append({"step": progress.step, **losses, "valid": valid})
+        self.log(losses | {"valid": valid}, progress.step)
+        if valid < progress.best:
+            progress.best = valid
+            _save_weights(self.model, self.folder / "best.safetensors")
+
+    def _save(self) -> None:
+        """Write a checkpoint of its own, then point to it: a kill in between leaves the old one."""
+        here = self.folder / "state" / f"step-{self.progress.step:06d}"
+        here.mkdir(parents=True, exist_ok=True)
+        self.engine.save(here)
+        _write(self.folder / "state" / "state.json", json.dumps(vars(self.progress)))
+        for other in here.parent.glob("step-*"):
+            if other != here:
+                shutil.rmtree(other)
+
+    def _resume(self) -> Progress:
+        """The checkpoint of the same key, or a new start."""
+        state, key = self.folder / "state", self._key()
+        if (state / "state.json").exists():
+            progress = Progress(**json.loads((state / "state.json").read_text()))
+            if progress.key == key:
+                self.engine.load(state / f"step-{progress.step:06d}")
+                return progress
+        shutil.rmtree(state, ignore_errors=True)
+        return Progress(key)
+
+    def _key(self) -> str:
+        content = [self.params.model_dump_json(), self.model.config.model_dump_json()]
+        content += [self.shards.index_hash, str(self.seed), str(self.plan.positions)]
+        content += [n for n, p in self.model.named_parameters() if p.requires_grad]
+        return hashlib.sha256("|".join(content).encode()).hexdigest()
+
+    def _write_history(self) -> None:
+        rows = self.progress.history
+        with (self.folder / "history.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def untrained(config: NeuroFMX.Config, seed: int) -> NeuroFMX:
+    """A model with its initial weights: where training starts, and the control of what it adds."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return NeuroFMX(config)
+
+
+def _seed(*parts: int) -> int:
+    """A seed from several numbers, well mixed."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
+    os.replace(temporary, path)

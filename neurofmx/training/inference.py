@@ -1,0 +1,125 @@
+"""Run a model over windows and line up what it says with what was asked, in absolute time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from numpy import ndarray
+
+from neurofmx.data.loader import Collator
+from neurofmx.data.shards import Shards
+from neurofmx.models import NeuroFMX
+from neurofmx.types import Batch
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A task's scored queries over many windows.
+
+    Attributes:
+        recording, window: Where each query was asked: ids and keys.
+        time: When it was asked, on the recording's clock (s).
+        truth: In the target's own unit; for classes the class index in column 0.
+        prediction: In the target's own unit; for classes the probability of each.
+        features: What the head reads, before its linear map.
+    """
+
+    recording: Shaped[ndarray, " query"]
+    window: Shaped[ndarray, " query"]
+    time: Float[ndarray, " query"]
+    truth: Float[ndarray, "query dim"]
+    prediction: Float[ndarray, "query output"]
+    features: Float[ndarray, "query width"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Backbone features of a signal's valid tokens, one row per token.
+
+    Attributes:
+        recording, window: Where the token lies: ids and keys.
+        time: Middle of the token on the recording's clock (s).
+        values: Features.
+    """
+
+    recording: Shaped[ndarray, " token"]
+    window: Shaped[ndarray, " token"]
+    time: Float[ndarray, " token"]
+    values: Float[ndarray, "token width"]
+
+
+def vocabulary(model: NeuroFMX) -> dict[tuple[str, str, int], int]:
+    """(recording, signal, channel) → row of the model's channel embeddings."""
+    return {
+        (recording, name, channel): row
+        for name, spec in model.config.signals.items()
+        for row, (recording, channel) in enumerate(spec.channels, start=1)
+    }
+
+
+def batches(
+    model: NeuroFMX, shards: Shards, positions: list[int], batch_size: int = 64
+) -> Iterator[Batch]:
+    """Windows at `positions` of the index, in order, on the model's device."""
+    collate = Collator(shards, vocabulary(model))
+    device = next(model.parameters()).device
+    for first in range(0, len(positions), batch_size):
+        chosen = positions[first : first + batch_size]
+        yield collate([shards[p] for p in chosen]).to(device)
+
+
+@torch.inference_mode()
+def answers(
+    model: NeuroFMX, shards: Shards, positions: list[int], batch_size: int = 64
+) -> dict[str, Answers]:
+    """What the model answers to every scored query of the windows, by task."""
+    model.eval()
+    parts: dict[str, list[tuple]] = {task: [] for task in model.config.tasks}
+    for batch in batches(model, shards, positions, batch_size):
+        output = model(batch)
+        t0 = next(iter(batch.signals.values())).t0.cpu().numpy()
+        for task, rows in parts.items():
+            target = batch.targets[task]
+            mask = target.mask.cpu().numpy()
+            window, _ = np.nonzero(mask)
+            prediction, truth = output.heads[f"decode.{task}"], target.values
+            if target.kind == "classification":
+                prediction = prediction.softmax(dim=-1)
+            else:
+                prediction, truth = model.untasked(task, prediction), model.untasked(task, truth)
+            rows.append(
+                (
+                    np.array(batch.recordings)[window],
+                    np.array(batch.keys)[window],
+                    t0[window] + target.times.double().cpu().numpy()[mask],
+                    truth.cpu().numpy()[mask],
+                    prediction.cpu().numpy()[mask],
+                    output.heads[f"answer.{task}"].cpu().numpy()[mask],
+                )
+            )
+    return {
+        task: Answers(*map(np.concatenate, zip(*rows, strict=True))) for task, rows in parts.items()
+    }
+
+
+@torch.inference_mode()
+def features(
+    model: NeuroFMX, shards: Shards, positions: list[int], signal: str, batch_size: int = 64
+) -> Features:
+    """Backbone features of one signal over the windows."""
+    model.eval()
+    parts = []
+    for batch in batches(model, shards, positions, batch_size):
+        if signal not in batch.signals:
+            continue
+        sequence = model.encode(signal, batch.signals[signal])
+        mask = sequence.mask.cpu().numpy()
+        window, _ = np.nonzero(mask)
+        times = sequence.t0.cpu().numpy()[window] + sequence.times.double().cpu().numpy()[mask]
+        found = sequence.tokens.cpu().numpy()[mask]
+        parts.append(
+            (np.array(batch.recordings)[window], np.array(batch.keys)[window], times, found)
+        )
+    return Features(*map(np.concatenate, zip(*parts, strict=True)))
