@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -115,7 +116,8 @@ def results_table(card: Card) -> Table:
         key = tuple(row[column] for column in ("task", "recording", "level", "metric"))
         figures.setdefault(key, {})[row["method"]] = _figure(row)
     for key, by_method in figures.items():
-        table.add_row(*key, *(by_method.get(method, "") for method in (OURS, *others)))
+        cells = [*key, *(by_method.get(method, "") for method in (OURS, *others))]
+        table.add_row(*(escape(cell) for cell in cells))
     return table
 
 

@@ -235,6 +235,7 @@ dataset,recording,task,metric,method,level,value,low,high
 demo,all,speed,r2,ridge,recording,0.5,,
 demo,all,speed,r2,neurofmx,recording,0.91,0.88,0.93
 demo,all,speed,r2,untrained,recording,,,
+demo,all,speed,r2[x],neurofmx,recording,-0.2,-0.3,-0.1
 demo,a,speed,r2,neurofmx,trial,0.8,0.7,0.85
 """
     project.RESULTS.parent.mkdir(parents=True)
@@ -246,13 +247,13 @@ demo,a,speed,r2,neurofmx,trial,0.8,0.7,0.85
     assert "SYNTHETIC" in str(table.title)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns == {
-        "task": ["speed", "speed"],
-        "recording": ["all", "a"],
-        "level": ["recording", "trial"],
-        "metric": ["r2", "r2"],
-        "neurofmx": ["0.910 [0.880, 0.930]", "0.800 [0.700, 0.850]"],
-        "ridge": ["0.500", ""],
-        "untrained": ["–", ""],
+        "task": ["speed"] * 3,
+        "recording": ["all", "all", "a"],
+        "level": ["recording", "recording", "trial"],
+        "metric": ["r2", r"r2\[x]", "r2"],  # escaped: rich would take [x] for a style
+        "neurofmx": ["0.910 [0.880, 0.930]", "-0.200 [-0.300, -0.100]", "0.800 [0.700, 0.850]"],
+        "ridge": ["0.500", "", ""],
+        "untrained": ["–", "", ""],
     }
     assert "SYNTHETIC" not in str(
         project.results_table(card.model_copy(update={"synthetic": False})).title

@@ -28,6 +28,7 @@ from numpy import ndarray
 from neurofmx.errors import DataError, UserError
 
 SHARD_BYTES = 64 * 2**20
+CACHE_BYTES = 512 * 2**20  # windows kept in memory; a small data set is unpacked once
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,15 @@ class Shards:
         self.index = pd.read_parquet(folder / "index.parquet")
         self.channels = pd.read_parquet(folder / "channels.parquet")
         self.tasks: dict[str, dict[str, Any]] = json.loads((folder / "tasks.json").read_text())
+        self._read = lru_cache(maxsize=self._cached_windows())(self._unpacked)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def __getitem__(self, position: int) -> Sample:
+        return self._read(position)
+
+    def _unpacked(self, position: int) -> Sample:
         row = self.index.iloc[position]
         return _unpack(row.key, self._bytes(row.shard, int(row.offset), int(row.length)))
 
@@ -132,6 +137,10 @@ class Shards:
         if recordings is not None:
             chosen &= self.index["recording"].isin(recordings)
         return np.flatnonzero(chosen).tolist()
+
+    def _cached_windows(self) -> int:
+        """How many windows, unpacked, fit in `CACHE_BYTES`."""
+        return int(CACHE_BYTES // max(1.0, self.index["length"].mean())) if len(self) else 0
 
     def _bytes(self, shard: str, offset: int, length: int) -> bytes:
         content = os.pread(_open(self.folder / shard), length, offset)

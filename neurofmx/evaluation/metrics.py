@@ -37,9 +37,10 @@ class Metric:
 def r2_statistics(
     truth: Float[ndarray, "query dim"], prediction: Float[ndarray, "query dim"]
 ) -> Float[ndarray, "query dim 4"]:
-    """1, y, y² and (y − ŷ)² of each query."""
-    y = truth - truth.mean(axis=0)  # R² does not change, and large offsets cost no digits
-    error = truth - prediction
+    """1, y, y² and (y − ŷ)² of each query, in deviations about the mean: R² stays the same."""
+    spread = truth.std(axis=0)
+    unit = np.where(spread > 1e-9 * np.abs(truth).max(axis=0), spread, np.inf)
+    y, error = (truth - truth.mean(axis=0)) / unit, (truth - prediction) / unit
     return np.stack([np.ones_like(y), y, y**2, error**2], axis=-1)
 
 
@@ -80,8 +81,8 @@ def balanced_value(sums: Float[ndarray, "*draw 1 statistic"]) -> Float[ndarray, 
 
 
 def _ratio(a: Float[ndarray, "*any"], b: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
-    """a / b, NaN where b is 0 (to rounding)."""
-    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 1e-12)
+    """a / b, NaN where b is 0."""
+    return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 1e-9)
 
 
 METRICS: dict[str, Metric] = {

@@ -1,13 +1,12 @@
 """The instants at which a task is scored, read from the shards: the same for every method."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from neurofmx.data.shards import Sample, Shards
+from neurofmx.data.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,11 @@ class Queries:
         return len(self.time)
 
 
-def windows(shards: Shards, positions: list[int]) -> Iterator[Sample]:
-    """The windows at `positions`, one by one."""
-    return (shards[position] for position in positions)
-
-
 def read_queries(shards: Shards, task: str, positions: list[int]) -> Queries:
     """The queries of `task` whose answers are defined."""
     parts = []
-    for number, sample in enumerate(windows(shards, positions)):
+    for number, position in enumerate(positions):
+        sample = shards[position]
         asked = sample.arrays[f"{task}.asked"]
         time = sample.info["start"] + sample.arrays[f"{task}.times"][asked]
         truth = sample.arrays[f"{task}.target"][asked].astype(float)

@@ -5,6 +5,8 @@ far too narrow. Contiguous blocks longer than the correlation are nearly exchang
 1989, doi:10.1214/aos/1176347265).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
@@ -12,6 +14,15 @@ from numpy import ndarray
 from neurofmx.evaluation.metrics import Metric
 
 MIN_BLOCKS = 5  # fewer cannot show a spread
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its 95 % interval; the bounds are NaN where there are too few blocks for one."""
+
+    value: float
+    low: float
+    high: float
 
 
 def contiguous_blocks(
@@ -38,33 +49,30 @@ def block_bootstrap(
     blocks: Int[ndarray, " query"],
     draws: int,
     rng: np.random.Generator,
-) -> tuple[Float[ndarray, " figure"], Float[ndarray, " figure"], Float[ndarray, " figure"]]:
-    """Value and 95 % percentile interval of each figure; with several, their mean comes last.
+) -> dict[str, Interval]:
+    """Value and 95 % percentile interval of each figure, by "[0]", "[1]", …; of their mean by "".
 
     Args:
         statistics: As `metric.statistics` gives them.
         blocks: Block of each query; whole blocks are drawn with replacement.
         draws: How often.
         rng: Draws the blocks.
-
-    Returns:
-        value, low, high; an interval from fewer than `MIN_BLOCKS` blocks is NaN.
     """
     _, place = np.unique(blocks, return_inverse=True)
     sums = np.zeros((place.max() + 1, *statistics.shape[1:]))
     np.add.at(sums, place, statistics)
-    value = _with_mean(metric.value(sums.sum(axis=0)))
-    if len(sums) < MIN_BLOCKS:
-        return value, np.full_like(value, np.nan), np.full_like(value, np.nan)
-    times_drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), draws)
-    drawn = _with_mean(metric.value(np.tensordot(times_drawn.astype(float), sums, axes=1)))
-    defined = np.isfinite(drawn).all(axis=0)
-    low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
-    low[defined], high[defined] = np.percentile(drawn[:, defined], [2.5, 97.5], axis=0)
-    return value, low, high
+    n = len(sums)
+    counts = rng.multinomial(n, np.full(n, 1.0 / n), size=draws).astype(float)
+    values = metric.value(sums.sum(axis=0))
+    drawn = metric.value(np.tensordot(counts, sums, axes=1))
+    intervals = {"": _interval(values.mean(), drawn.mean(axis=-1), n)}
+    if len(values) > 1:
+        intervals |= {f"[{k}]": _interval(v, drawn[:, k], n) for k, v in enumerate(values)}
+    return intervals
 
 
-def _with_mean(figures: Float[ndarray, "*draw figure"]) -> Float[ndarray, "*draw more"]:
-    if figures.shape[-1] == 1:
-        return figures
-    return np.concatenate([figures, figures.mean(axis=-1, keepdims=True)], axis=-1)
+def _interval(value: float, drawn: Float[ndarray, " draw"], n_blocks: int) -> Interval:
+    if n_blocks < MIN_BLOCKS or not np.isfinite(drawn).all():
+        return Interval(float(value), np.nan, np.nan)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(float(value), float(low), float(high))

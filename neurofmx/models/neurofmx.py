@@ -25,15 +25,28 @@ from neurofmx.models.popt import PopT
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
 from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch, TokenizedSequence
 
-Size = Literal["tiny", "small", "medium", "base", "large"]
+Size = Literal["tiny", "small", "base", "medium", "large"]
 
 # Widths by size; each can be overridden by its own key.
-SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"d_model": 128, "n_blocks": 2, "n_latents": 32, "latent_dim": 128, "n_layers": 1},
-    "small": {"d_model": 384, "n_blocks": 6, "n_latents": 64, "latent_dim": 384, "n_layers": 2},
-    "medium": {"d_model": 768, "n_blocks": 8, "n_latents": 128, "latent_dim": 512, "n_layers": 3},
-    "base": {"d_model": 768, "n_blocks": 16, "n_latents": 128, "latent_dim": 512, "n_layers": 3},
-    "large": {"d_model": 1280, "n_blocks": 24, "n_latents": 256, "latent_dim": 768, "n_layers": 4},
+_WIDTHS = (
+    "d_model",
+    "n_blocks",
+    "d_state",
+    "headdim",
+    "n_latents",
+    "latent_dim",
+    "n_layers",
+    "n_heads",
+)
+SIZES: dict[Size, dict[str, int]] = {
+    size: dict(zip(_WIDTHS, widths, strict=True))
+    for size, widths in {
+        "tiny": (64, 2, 32, 32, 16, 64, 1, 4),  # a laptop, one recording
+        "small": (512, 6, 64, 64, 64, 512, 2, 8),
+        "base": (768, 16, 64, 64, 128, 512, 3, 8),
+        "medium": (1024, 18, 64, 64, 128, 512, 3, 8),
+        "large": (1536, 32, 64, 64, 256, 768, 4, 8),
+    }.items()
 }
 
 
@@ -79,15 +92,15 @@ class ModelParams(Params):
     """
 
     size: Size = "tiny"
-    tokens: int = 40
+    tokens: int = 30
     d_model: int | None = None
     n_blocks: int | None = None
+    d_state: int | None = None
+    headdim: int | None = None
     n_latents: int | None = None
     latent_dim: int | None = None
     n_layers: int | None = None
-    n_heads: int = 4
-    d_state: int = 32
-    headdim: int = 32
+    n_heads: int | None = None
     n_seeds: int = 4
     dropout: float = 0.1
 
@@ -135,8 +148,8 @@ class NeuroFMX(nn.Module):
         self.backbone = MambaBackbone(
             width,
             model.width("n_blocks"),
-            model.d_state,
-            headdim=model.headdim,
+            model.width("d_state"),
+            headdim=model.width("headdim"),
             dropout=model.dropout,
         )
         finest = min(spec.patch * spec.dt for spec in config.signals.values())
@@ -145,7 +158,7 @@ class NeuroFMX(nn.Module):
             latent,
             width,
             model.width("n_layers"),
-            model.n_heads,
+            model.width("n_heads"),
             model.dropout,
             (2 * finest, 4 * config.duration),
         )

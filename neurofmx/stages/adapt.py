@@ -12,7 +12,7 @@ from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX
 from neurofmx.models.adapters import AdapterName, adapt
 from neurofmx.stages import base
-from neurofmx.stages.pretrain import channels
+from neurofmx.stages.pretrain import CODE, channels
 from neurofmx.training.engines import OptimizerParams
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.tracking import track
@@ -31,7 +31,7 @@ class Params(StageParams):
 
     adapter: AdapterName = "unit_id"
     fit: FitParams = FitParams(steps=200, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
-    threads: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
 
 
 def run(params: Params) -> None:
@@ -58,9 +58,9 @@ def _adapt(recording: str, shards: Shards, params: Params) -> str:
     vocabulary = {n: channels(shards, n, [recording]) for n in pretrained.config.signals}
     model = adapt(pretrained, vocabulary, params.adapter, params.seed)
     with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
-        Fit(model, shards, [recording], params.fit, params.seed, folder, log).run(
-            f"{STAGE} {recording}"
-        )
+        code = base.code_version(*CODE)
+        fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code, log)
+        fit.run(f"{STAGE} {recording}")
     model.save_pretrained(folder)
     return base.file_digest(folder / "model.safetensors")
 

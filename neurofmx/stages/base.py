@@ -96,9 +96,12 @@ def file_digest(path: Path) -> str:
 
 
 def code_version(*modules: str) -> str:
-    """Hash of source files under `neurofmx/`, so that a change of code is a change of key."""
+    """Hash of files and folders under `neurofmx/`, so that a change of code is a change of key."""
     root = Path(neurofmx.__file__).parent
-    return digest([(m, (root / m).read_text()) for m in sorted(modules)])
+    files = {
+        f for m in modules for f in ([root / m] if m.endswith(".py") else (root / m).glob("*.py"))
+    }
+    return digest([(f.name, f.read_text()) for f in sorted(files)])
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -13,6 +13,7 @@ from neurofmx.training.fit import Fit, FitParams, untrained
 from neurofmx.training.tracking import track
 
 STAGE = "pretrain"
+CODE = ("data/loader.py", "models", "objectives", "tokenizers", "training", "types.py")
 
 
 class Params(StageParams):
@@ -26,7 +27,7 @@ class Params(StageParams):
 
     model: ModelParams = ModelParams()
     fit: FitParams = FitParams()
-    threads: int = Field(2, ge=1)
+    threads: int = Field(1, ge=1)
 
 
 def run(params: Params) -> None:
@@ -38,7 +39,8 @@ def run(params: Params) -> None:
         recordings = [r for r in base.read_manifest("tokenize")["outputs"] if r not in card.adapt]
         model = untrained(configure(shards, card, recordings, params.model), params.seed)
         with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
-            fit = Fit(model, shards, recordings, params.fit, params.seed, folder, log)
+            code = base.code_version(*CODE)
+            fit = Fit(model, shards, recordings, params.fit, params.seed, folder, code, log)
             progress = fit.run(f"{STAGE} {params.dataset}")
         model.save_pretrained(folder)
         report.values |= {

@@ -84,7 +84,7 @@ def cut_recording(path: Path, key: str, name: str, card: Card) -> None:
     for number, window in enumerate(windows.cut(recording, card)):
         inputs = windows.inputs(recording, card, window)
         asked = {task: windows.target(recording, card, task, window) for task in card.tasks}
-        writer.write(_sample(f"{name}-{number:06d}", name, window, inputs, asked))
+        writer.write(sample(f"{name}-{number:06d}", name, window, inputs, asked))
         if window.split == "train":
             channels.add(inputs)
             for task, target in asked.items():
@@ -95,7 +95,7 @@ def cut_recording(path: Path, key: str, name: str, card: Card) -> None:
     base.write_json(path / "targets.json", rows)
 
 
-def _sample(key: str, recording: str, window: windows.Window, inputs: dict, asked: dict) -> Sample:
+def sample(key: str, recording: str, window: windows.Window, inputs: dict, asked: dict) -> Sample:
     info: dict[str, Any] = {
         "recording": recording,
         "split": window.split,

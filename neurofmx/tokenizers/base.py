@@ -47,11 +47,19 @@ class Population:
     def weighted(
         self, weight: Float[Tensor, "batch token seed channel"]
     ) -> Float[Tensor, "batch token seed width"]:
-        """Σ_c weight_c · x_c, without holding x."""
-        features = einsum(weight, self.features, "b t k c, b t c r -> b t k r c")
-        mixed = einsum(features, self.gain, "b t k r c, b c w -> b t k r w")
+        """Σ_c weight_c · x_c, held or not held as x, whichever is smaller."""
+        seeds, (channels, features) = weight.shape[2], self.features.shape[2:]
+        if channels <= seeds * features:
+            return einsum(weight, self.held(), "b t k c, b t c w -> b t k w")
+        # Sum over channels first: (b, t, k, r, c) is smaller than (b, t, c, w) by about w / k r.
+        described = rearrange(self.features, "b t c r -> b t 1 r c") * weight[:, :, :, None]
+        mixed = einsum(described, self.gain, "b t k r c, b c w -> b t k r w")
         biases = einsum(weight, self.bias, "b t k c, b c w -> b t k w")
-        return einsum(mixed, self.mixing, "b t k r w, r w -> b t k w") + biases
+        return (mixed * self.mixing).sum(3) + biases
+
+    def held(self) -> Float[Tensor, "batch token channel width"]:
+        """x, as the equation above gives it."""
+        return (self.features @ self.mixing) * self.gain[:, None] + self.bias[:, None]
 
 
 class MeanPool(nn.Module):

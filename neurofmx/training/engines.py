@@ -25,7 +25,7 @@ class OptimizerParams(Params):
         clip: Largest norm of the gradient.
     """
 
-    lr: float = 2e-3
+    lr: float = 3e-3
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
@@ -142,6 +142,9 @@ class DeepSpeedEngine:
             os.environ.setdefault(name, value)
         for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
             os.environ.setdefault(name, value)
+        # On a processor DeepSpeed would first compile an all-reduce through shared memory: two
+        # minutes, and a compile that is killed leaves a lock on which later runs hang. Gloo's serves.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo")
         optimizer, rate = _optimizer(model, params, steps)
         self.engine, *_ = deepspeed.initialize(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Generator, nn
 from tqdm import tqdm
 
@@ -45,7 +45,7 @@ class FitParams(Params):
     """
 
     engine: EngineName = "local"
-    steps: int = 600
+    steps: int = 400
     batch_size: int = 32
     optimizer: OptimizerParams = OptimizerParams()
     objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
@@ -80,6 +80,7 @@ class Fit:
         shards: Windows.
         recordings: Ids to train on.
         folder: Where checkpoints, the history and the best weights go.
+        code: Version of the code; a checkpoint of another version is not resumed.
         log: Called with (metrics, step), for a tracker.
     """
 
@@ -91,11 +92,11 @@ class Fit:
         params: FitParams,
         seed: int,
         folder: Path,
+        code: str = "",
         log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
     ):
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
-        self.folder, self.log = folder, log
-        self.engine = ENGINES[params.engine](model, params.optimizer, params.steps)
+        self.folder, self.code, self.log = folder, code, log
         train = shards.positions("train", recordings)
         self.plan = Plan(train, min(params.batch_size, len(train)), seed, shards.index_hash)
         self.valid = shards.positions("valid", recordings)
@@ -105,7 +106,9 @@ class Fit:
         unknown = set(self.weights) - set(OBJECTIVES)
         if unknown:
             raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
-        self.progress = self._resume()
+        key = self._key()
+        self.engine = ENGINES[params.engine](model, params.optimizer, params.steps)
+        self.progress = self._resume(key)
 
     def run(self, title: str) -> Progress:
         """Train to the last step and leave the best weights in the model."""
@@ -171,9 +174,9 @@ class Fit:
             if other != here:
                 shutil.rmtree(other)
 
-    def _resume(self) -> Progress:
+    def _resume(self, key: str) -> Progress:
         """The checkpoint of the same key, or a new start."""
-        state, key = self.folder / "state", self._key()
+        state = self.folder / "state"
         if (state / "state.json").exists():
             progress = Progress(**json.loads((state / "state.json").read_text()))
             if progress.key == key:
@@ -183,10 +186,12 @@ class Fit:
         return Progress(key)
 
     def _key(self) -> str:
+        """Hash of all that the run depends on, the weights that it starts from included."""
         content = [self.params.model_dump_json(), self.model.config.model_dump_json()]
-        content += [self.shards.index_hash, str(self.seed), str(self.plan.positions)]
+        content += [self.shards.index_hash, str(self.seed), str(self.plan.positions), self.code]
         content += [n for n, p in self.model.named_parameters() if p.requires_grad]
-        return hashlib.sha256("|".join(content).encode()).hexdigest()
+        state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
+        return hashlib.sha256("|".join(content).encode() + save(state)).hexdigest()
 
     def _write_history(self) -> None:
         rows = self.progress.history

@@ -1,0 +1,220 @@
+"""What a simple method reaches on the same queries, its settings tuned on the same valid split.
+
+Each baseline is fitted on the train queries of one recording, chooses its settings on valid, is
+fitted again on both, and answers the test queries.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+from scipy.signal import welch
+
+from neurofmx.config import Params
+from neurofmx.data.cards import Card, RegressionTask
+from neurofmx.data.shards import Shards
+from neurofmx.evaluation import design, linear
+from neurofmx.evaluation.queries import Queries
+from neurofmx.modalities import MODALITIES
+from neurofmx.types import AlignedRecording, Intervals
+
+HIGHEST_BAND = 45.0  # Hz; below mains hum
+BAND_RESOLUTION = 1.0  # Hz
+
+
+class BaselineParams(Params):
+    """What baselines choose from, on the valid split.
+
+    Attributes:
+        alphas: Penalties of ridge.
+        lags: Numbers of bins at the target's rate, the present one included.
+        smoothing: Widths of a centred Gaussian (s).
+        max_columns: Lags that would make ridge wider than this are left out.
+        strengths: Inverse penalties of logistic regression.
+    """
+
+    alphas: tuple[float, ...] = (1e1, 1e2, 3e2, 1e3, 3e3, 1e4, 1e5)
+    lags: tuple[int, ...] = (1, 3, 5, 10, 15)
+    smoothing: tuple[float, ...] = (0.0, 0.1, 0.4)
+    max_columns: int = 2500
+    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task in a recording.
+
+    Attributes:
+        queries: Of the splits train, valid and test.
+        positions: Their windows in the shards' index, by split.
+    """
+
+    recording: AlignedRecording
+    card: Card
+    task: str
+    shards: Shards
+    positions: dict[str, list[int]]
+    queries: dict[str, Queries]
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of the task over all recordings."""
+        return len(self.shards.tasks[self.task]["classes"])
+
+    @property
+    def kind(self) -> str:
+        """Regression or classification."""
+        return self.shards.tasks[self.task]["kind"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Answers to the test queries.
+
+    Attributes:
+        values: In the target's own unit; for classes the probability of each.
+        parameters: Numbers that were fitted.
+        settings: What was chosen on valid.
+    """
+
+    values: Float[ndarray, "query output"]
+    parameters: int
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A method, and the kinds of task that it answers."""
+
+    kinds: tuple[str, ...]
+    about: str
+    fit: Callable[[Problem, BaselineParams], Prediction]
+
+
+def ridge(problem: Problem, params: BaselineParams) -> Prediction:
+    """Ridge on the present and past bins of every input (the Wiener filter of the field)."""
+    return _ridge(problem, params, lambda n: range(n))
+
+
+def ridge_centred(problem: Problem, params: BaselineParams) -> Prediction:
+    """Ridge on as many bins, half of them after the instant: what a window shows the model too."""
+    return _ridge(problem, params, lambda n: sorted(range(-(n // 2), n - n // 2), key=abs))
+
+
+def logistic(problem: Problem, params: BaselineParams) -> Prediction:
+    """Logistic regression on log band power of traces and mean counts over the window."""
+    x = {s: window_features(problem, s) for s in problem.positions}
+    y = {s: q.truth[:, 0] for s, q in problem.queries.items()}
+    values, chosen = linear.logistic(x, y, problem.n_classes, params.strengths)
+    return Prediction(values, (x["train"].shape[1] + 1) * problem.n_classes, chosen)
+
+
+def mean(problem: Problem, params: BaselineParams) -> Prediction:
+    """The train split's mean, or its shares of the classes: what knowing nothing gives."""
+    truth = problem.queries["train"].truth
+    if problem.kind == "classification":
+        answer = np.bincount(truth[:, 0].astype(int), minlength=problem.n_classes) / len(truth)
+    else:
+        answer = truth.mean(axis=0)
+    return Prediction(np.tile(answer, (len(problem.queries["test"]), 1)), len(answer))
+
+
+BASELINES: dict[str, Baseline] = {
+    "ridge": Baseline(("regression",), "ridge on the present and past bins of every input", ridge),
+    "ridge_centred": Baseline(
+        ("regression",), "ridge on bins before and after the instant", ridge_centred
+    ),
+    "logistic": Baseline(
+        ("classification",), "logistic regression on log band power and mean counts", logistic
+    ),
+    "mean": Baseline(
+        ("regression", "classification"), "train mean, or the commonest class: chance", mean
+    ),
+}
+
+
+def _ridge(
+    problem: Problem, params: BaselineParams, offsets: Callable[[int], Sequence[int]]
+) -> Prediction:
+    spec = problem.card.tasks[problem.task]
+    assert isinstance(spec, RegressionTask)
+    grid = design.Grid.of(problem.recording.signals[spec.signal])
+    rows, y = _unique_rows(problem, grid)
+    signals = design.inputs_at(problem.recording, problem.card, grid)
+    channels = sum(values.shape[1] for values in signals)
+    fitting = [n for n in params.lags if n * channels <= params.max_columns] or [1]
+    best: tuple = (-np.inf,)
+    for width in params.smoothing:
+        values = design.standardised(design.smooth(signals, width * grid.rate), rows["train"])
+        for within, stretch in _stretches(problem, grid).items():
+            make = _Lagged(values, offsets(max(fitting)), stretch, rows)
+            columns = [n * channels for n in fitting]
+            lines = linear.ridge_paths(make("train"), y["train"], params.alphas, columns)
+            shown = make("valid")
+            for (alpha, d), line in lines.items():
+                score = linear.mean_r2(y["valid"], line(shown))
+                if score > best[0]:
+                    chosen = {"alpha": alpha, "lags": d // channels, "smoothing": width}
+                    best = (score, make, d, chosen | {"lags_within": within, "valid_r2": score})
+    _, make, d, chosen = best
+    both = np.concatenate([make("train")[:, :d], make("valid")[:, :d]])
+    line = linear.ridge_paths(both, linear.joined(y), [chosen["alpha"]], [d])[chosen["alpha"], d]
+    return Prediction(line(make("test")), line.weight.size + line.intercept.size, chosen)
+
+
+@dataclass(frozen=True)
+class _Lagged:
+    values: Float[ndarray, "bin channel"]
+    offsets: Sequence[int]
+    stretch: Any
+    rows: dict[str, Any]
+
+    def __call__(self, split: str) -> Float[ndarray, "row column"]:
+        return design.lagged(self.values, self.rows[split], self.offsets, self.stretch)
+
+
+def _unique_rows(problem: Problem, grid: design.Grid) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Bin and truth of each query; training windows overlap, so there an instant is kept once."""
+    rows, truth = {}, {}
+    for split, queries in problem.queries.items():
+        bins = np.round((queries.time - grid.t0) * grid.rate).astype(int)
+        kept = np.arange(len(bins)) if split == "test" else np.unique(bins, return_index=True)[1]
+        rows[split], truth[split] = bins[kept], queries.truth[kept]
+    return rows, truth
+
+
+def _stretches(problem: Problem, grid: design.Grid) -> dict[str, Any]:
+    """Whether lags may cross the edges that windows must not; where there are none, they may."""
+    stretches = {"recording": design.stretch_of(grid, None)}
+    within = problem.card.windows.within
+    if within:
+        table = problem.recording.signals[within]
+        assert isinstance(table, Intervals)
+        stretches[within] = design.stretch_of(grid, table)
+    return stretches
+
+
+def window_features(problem: Problem, split: str) -> Float[ndarray, "query feature"]:
+    """Of each query's window: log band power of traces, mean of counts, channel by channel."""
+    described = []
+    for position in problem.positions[split]:
+        sample = problem.shards[position]
+        parts = []
+        for name, dt in sorted(sample.info["dt"].items()):
+            seen = sample.arrays[f"{name}.values"][sample.arrays[f"{name}.mask"]]
+            traces = MODALITIES[problem.card.signals[name].modality].tokenizer == "continuous"
+            parts.append(_log_power(seen, 1.0 / dt) if traces else seen.mean(axis=0))
+        described.append(np.concatenate(parts))
+    return np.stack(described)[problem.queries[split].window]
+
+
+def _log_power(values: Float[ndarray, "time channel"], rate: float) -> Float[ndarray, " feature"]:
+    """Log power (Welch) of each channel in bands `BAND_RESOLUTION` wide, up to `HIGHEST_BAND`."""
+    n = round(rate / BAND_RESOLUTION)
+    segment = min(n, len(values))
+    frequency, power = welch(values, rate, nperseg=segment, nfft=n, axis=0)
+    bands = (frequency > 0) & (frequency <= min(HIGHEST_BAND, rate / 2))
+    return np.log(power[bands] + np.finfo(float).tiny).ravel()

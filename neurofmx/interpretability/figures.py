@@ -1,0 +1,181 @@
+"""Pictures of the report, each drawn from a table that a stage wrote."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+COLOURS = {
+    "truth": "#9aa5b1",
+    "neurofmx": "#1f5fbf",
+    "untrained": "#b08bd0",
+    "ridge": "#d9822b",
+    "ridge_centred": "#e8b37a",
+    "logistic": "#d9822b",
+    "mean": "#c3cad3",
+    "shifted": "#dfe4ea",
+    "smoothed counts": "#d9822b",
+}
+LONGEST = 20.0  # s of a trace that is shown
+LAYOUT: dict[str, Any] = {
+    "template": "plotly_white",
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2733"},
+    "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+    "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+}
+
+
+def html(figure: go.Figure, name: str, height: int) -> str:
+    """A figure as a part of a page that holds plotly once."""
+    figure.update_layout(**LAYOUT, height=height)
+    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}")
+
+
+def scores(results: pd.DataFrame, task: str, metric: str) -> go.Figure:
+    """A task's score of every recording by method, with intervals."""
+    chosen = results[(results["task"] == task) & (results["metric"] == metric)]
+    figure = go.Figure()
+    for method, rows in chosen.groupby("method", sort=False):
+        spread = {
+            "type": "data",
+            "symmetric": False,
+            "array": rows["high"] - rows["value"],
+            "arrayminus": rows["value"] - rows["low"],
+            "thickness": 1.2,
+            "width": 3,
+        }
+        figure.add_bar(
+            x=rows["recording"],
+            y=rows["value"],
+            error_y=spread,
+            name=method,
+            marker_color=COLOURS.get(method),
+        )
+    lowest = min(0.0, float(chosen.loc[chosen["method"] != "shifted", "value"].min()))
+    figure.update_yaxes(title=metric, range=[max(lowest, -1.0) - 0.1, 1.0])
+    return figure
+
+
+def traces(predictions: pd.DataFrame, recording: str, task: str) -> go.Figure:
+    """True and decoded traces over a stretch of the test split."""
+    chosen = predictions[(predictions["recording"] == recording) & (predictions["task"] == task)]
+    dims = sorted(chosen["dim"].unique())
+    figure = make_subplots(rows=len(dims), shared_xaxes=True, vertical_spacing=0.06)
+    for row, dim in enumerate(dims, start=1):
+        part = with_gaps(chosen[chosen["dim"] == dim].sort_values("time"))
+        for method in ("truth", "ridge", "neurofmx"):
+            figure.add_scatter(
+                x=part["time"],
+                y=part[method],
+                name=method,
+                legendgroup=method,
+                showlegend=row == 1,
+                line={"color": COLOURS[method], "width": 3 if method == "truth" else 1.6},
+                row=row,
+                col=1,
+            )
+        figure.update_yaxes(title=f"{task}[{dim}]", row=row, col=1)
+    figure.update_xaxes(title="time (s)", row=len(dims), col=1)
+    return figure
+
+
+def with_gaps(part: pd.DataFrame) -> pd.DataFrame:
+    """The first `LONGEST` seconds of queries, an empty row where there are none in between."""
+    step = np.diff(part["time"])
+    usual = float(np.median(step)) if len(step) else 0.0
+    queried = np.r_[0.0, np.minimum(step, usual).cumsum()]
+    part = part[queried <= LONGEST].reset_index(drop=True)
+    gaps = np.flatnonzero(np.diff(part["time"]) > 1.5 * usual)
+    empty = pd.DataFrame({"time": part["time"].to_numpy()[gaps] + usual}, index=gaps + 0.5)
+    return pd.concat([part, empty]).sort_index().reset_index(drop=True)
+
+
+def confusion(predictions: pd.DataFrame, task: str, classes: Sequence[str]) -> go.Figure:
+    """Share of each true class that was called each class, ours beside logistic regression."""
+    chosen = predictions[predictions["task"] == task]
+    methods = ("neurofmx", "logistic")
+    figure = make_subplots(cols=2, subplot_titles=methods, horizontal_spacing=0.16)
+    for column, method in enumerate(methods, start=1):
+        counts = np.zeros((len(classes), len(classes)))
+        np.add.at(counts, (chosen["truth"].astype(int), chosen[method].astype(int)), 1)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        figure.add_heatmap(
+            z=share,
+            x=list(classes),
+            y=list(classes),
+            text=counts.astype(int),
+            texttemplate="%{text}",
+            colorscale="Blues",
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(title="decoded", type="category", row=1, col=column)
+    figure.update_yaxes(type="category", autorange="reversed")
+    figure.update_yaxes(title="true", row=1, col=1)
+    return figure
+
+
+def training(history: pd.DataFrame) -> go.Figure:
+    """Losses over the steps of pretraining."""
+    figure = go.Figure()
+    for name in [column for column in history if column != "step"]:
+        strong = name == "valid"
+        figure.add_scatter(
+            x=history["step"],
+            y=history[name],
+            name=f"{name} (held out)" if strong else name,
+            line={"width": 3 if strong else 1.4, "dash": "solid" if strong else "dot"},
+        )
+    figure.update_xaxes(title="step")
+    figure.update_yaxes(title="loss")
+    return figure
+
+
+def tuning(scores: pd.DataFrame, curves: pd.DataFrame, kind: str, count: int = 8) -> go.Figure:
+    """The best-tuned units or features: the curve of train, and test with its standard error."""
+    keys = ["recording", "task", "dim", "unit"]
+    best = scores[scores["kind"] == kind].nlargest(count, "r2")
+    best = best.drop_duplicates(["recording", "unit"])
+    columns = 4
+    rows = -(-len(best) // columns)
+    titles = [
+        f"{row.recording} · {kind} {row.unit}<br>R² {row.r2:.2f} · null {row.null:.2f} · "
+        f"q {row.q:.3f}"
+        for row in best.itertuples()
+    ]
+    figure = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=0.28)
+    for place, (_, row) in enumerate(best.iterrows()):
+        same = (curves[keys] == row[keys]).all(axis=1) & (curves["kind"] == kind)
+        curve, at = curves[same], {"row": place // columns + 1, "col": place % columns + 1}
+        first = {"showlegend": place == 0}
+        error = {"type": "data", "array": curve["error"], "thickness": 1, "width": 2}
+        figure.add_scatter(
+            x=curve["centre"], y=curve["train"], name="train", line_color=COLOURS["truth"],
+            **first, **at,
+        )
+        figure.add_scatter(
+            x=curve["centre"], y=curve["test"], error_y=error, name="test (± SEM)",
+            line_color=COLOURS["neurofmx"], **first, **at,
+        )
+        figure.update_xaxes(title=f"{row['task']}[{row['dim']}]", **at)
+    figure.update_annotations(font_size=11)
+    return figure
+
+
+def planted(table: pd.DataFrame) -> go.Figure:
+    """R² of each planted latent by what it is read from: the mean and each recording."""
+    figure = go.Figure()
+    for source, rows in table.groupby("source", sort=False):
+        mean = rows.groupby("latent")["r2"].mean()
+        names = [f"z{k + 1}" for k in mean.index]
+        colour = COLOURS.get(source)
+        figure.add_bar(x=names, y=mean, name=source, marker_color=colour)
+    figure.add_hline(y=0.8, line_dash="dot", line_color="#7b8794")
+    figure.update_yaxes(title="held-out R²", range=[min(0.0, float(table["r2"].min())), 1])
+    return figure

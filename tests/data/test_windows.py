@@ -1,0 +1,153 @@
+"""Windows never leak: splits are blocks of time, with guards, and each instant is scored once."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from windows import card, recording
+
+from neurofmx.data import windows
+from neurofmx.errors import DataError
+from neurofmx.types import Intervals, Samples
+
+
+def spans(made, spec, split):
+    return [(w.start, w.stop) for w in windows.cut(made, spec) if w.split == split]
+
+
+@pytest.mark.parametrize("by", ["time", "trial"])
+@pytest.mark.parametrize("within", ["trials", None])
+def test_splits_are_apart_by_the_guard(by, within):
+    if by == "trial" and within is None:
+        pytest.skip("trials are what is split")
+    layout = {"duration": 1.0, "step": 0.5, "bin_width": 0.05, "within": within}
+    spec = card(split={"by": by, "train": 0.5, "valid": 0.2, "guard": 0.2}, windows=layout)
+    made = recording()
+    parts = {split: spans(made, spec, split) for split in windows.SPLITS}
+
+    for split, others in (("train", ("valid", "test")), ("valid", ("test",))):
+        for a, b in parts[split]:
+            for other in others:
+                assert all(b + 0.2 <= c + 1e-9 or d + 0.2 <= a + 1e-9 for c, d in parts[other])
+
+
+def test_time_is_cut_at_the_declared_share_of_answerable_instants():
+    spec = card(split={"train": 0.5, "valid": 0.25, "guard": 0.0})
+    made = recording(trials=40)
+
+    # 40 trials of 1 s, answerable only within trials: half of them are the first 20.
+    assert spans(made, spec, "train")[-1][1] == pytest.approx(made.signals["trials"].stop[19])
+    assert spans(made, spec, "test")[0][0] == pytest.approx(made.signals["trials"].start[30])
+
+
+@pytest.mark.parametrize("context", [0.0, 0.3])
+def test_each_test_instant_is_scored_once(context):
+    layout = {"duration": 1.0, "step": 0.2, "context": context, "bin_width": 0.05}
+    spec, made = card(windows=layout), recording()
+    scored = []
+    for window in windows.cut(made, spec):
+        if window.split == "test":
+            target = windows.target(made, spec, "velocity", window)
+            scored.append(window.start + target.times[target.mask])
+    scored = np.round(np.concatenate(scored), 6)
+
+    assert len(scored) == len(np.unique(scored))
+    gaps = np.diff(np.sort(scored))
+    assert gaps.max() == pytest.approx(0.02)  # none is left out
+
+
+def test_values_of_a_window_are_those_of_the_recording():
+    spec, made = card(), recording()
+    window = next(w for w in windows.cut(made, spec) if w.split == "valid")
+    found = windows.inputs(made, spec, window)
+    spikes = made.signals["spikes"]
+    inside = (spikes.times >= window.start) & (spikes.times < window.stop)
+    first = round(window.start * 50)
+
+    dt, counts, mask = found["spikes"]
+    assert dt == 0.05
+    assert mask.all()
+    np.testing.assert_array_equal(counts.sum(0), np.bincount(spikes.index[inside], minlength=6))
+    np.testing.assert_allclose(
+        found["lfp"][1], made.signals["lfp"].values[first : first + 50], rtol=1e-6
+    )
+
+
+def test_a_gap_is_masked_and_never_filled():
+    made, spec = recording(), card()
+    lfp = made.signals["lfp"]
+    mask = np.ones(len(lfp), bool)
+    window = next(w for w in windows.cut(made, spec) if w.split == "train")
+    gap = slice(round(window.start * 50) + 3, round(window.start * 50) + 9)
+    mask[gap] = False
+    made = dataclasses.replace(
+        made, signals=made.signals | {"lfp": dataclasses.replace(lfp, mask=mask)}
+    )
+    _, values, seen = windows.inputs(made, spec, window)["lfp"]
+
+    np.testing.assert_array_equal(np.flatnonzero(~seen), np.arange(3, 9))
+    assert (values[3:9] == 0).all()
+
+
+def test_a_class_is_asked_at_the_end_of_its_trial():
+    spec, made = card(), recording()
+    for window in windows.cut(made, spec):
+        target = windows.target(made, spec, "cue", window)
+        trial = np.searchsorted(made.signals["trials"].start, window.start + 1e-6) - 1
+        assert target.values[target.mask].tolist() == [[trial % 2]]
+        assert target.times[target.mask] == pytest.approx(window.stop - window.start)
+
+
+def test_classes_are_split_evenly_by_trial():
+    spec = card(split={"by": "trial", "train": 0.5, "valid": 0.25, "guard": 0.0})
+    made = recording(trials=40)
+    for split, share in (("train", 10), ("valid", 5), ("test", 5)):
+        starts = {a for a, _ in spans(made, spec, split)}
+        index = np.searchsorted(made.signals["trials"].start, np.array(sorted(starts)) + 1e-6) - 1
+        assert np.bincount(index % 2).tolist() == [share, share]
+
+
+def test_only_running_is_asked_for():
+    times = np.arange(500) / 50
+    place = np.where(times < 5, 0.0, times - 5)[:, None]  # still, then 1 m/s
+    hand = Samples(place, "m", 50.0)
+    made = dataclasses.replace(recording(), signals=recording().signals | {"hand": hand})
+    task = {"kind": "regression", "signal": "hand", "while_moving": 0.5}
+    spec = card(tasks={"velocity": task})
+    target = windows.target(made, spec, "velocity", windows.Window("test", 0.0, 10.0, 0.0))
+
+    # Speed spans 0.5 s, so half of it is reached at the corner itself.
+    assert target.times[target.mask][0] == pytest.approx(5.0, abs=0.03)
+    assert target.times[target.mask][-1] == pytest.approx(10 - 0.25, abs=0.03)
+
+
+def test_a_recording_too_short_for_its_windows_is_an_error_that_says_so():
+    with pytest.raises(DataError, match=r"made-1: no window for 'train'.*guard of 30"):
+        windows.cut(recording(), card(split={"train": 0.6, "valid": 0.2, "guard": 30.0}))
+
+
+def test_a_missing_column_is_named_with_those_there_are():
+    spec = card(tasks={"cue": {"kind": "classification", "signal": "trials", "column": "side"}})
+    with pytest.raises(DataError, match="no column 'side'; it has cue"):
+        windows.cut(recording(), spec)
+
+
+def test_a_task_on_the_wrong_kind_of_signal_is_named():
+    spec = card(tasks={"velocity": {"kind": "regression", "signal": "trials"}})
+    with pytest.raises(DataError, match="'trials'.*is Intervals.*uses it as Samples"):
+        windows.cut(recording(), spec)
+
+
+def test_labels_outside_the_classes_are_not_asked():
+    table = pd.DataFrame({"cue": ["left", "odd"]})
+    trials = Intervals(np.array([0.0, 1.25]), np.array([1.0, 2.25]), table)
+    made = dataclasses.replace(recording(), signals=recording().signals | {"trials": trials})
+    task = {"kind": "classification", "signal": "trials", "column": "cue"}
+    spec = card(tasks={"cue": task | {"classes": ["left", "right"]}})
+    asked = [
+        windows.target(made, spec, "cue", windows.Window("test", a, a + 1.0, a)).mask.tolist()
+        for a in (0.0, 1.25)
+    ]
+
+    assert asked == [[True], [False]]
