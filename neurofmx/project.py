@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import Any, NoReturn
 
 from rich.markup import escape
@@ -105,27 +106,38 @@ def reproduce(until: str | None = None) -> int:
 
 
 def results_table(card: Card) -> Table:
-    """Our figures with their intervals, and those of every other method beside them."""
+    """Our figures with their intervals, and those of every other method beside them.
+
+    Several recordings share a row: their median and, for ours, the lowest and highest.
+    """
     with RESULTS.open(newline="") as file:
         rows = list(csv.DictReader(file))
     others = [name for name in dict.fromkeys(row["method"] for row in rows) if name != OURS]
     title = f"{card.name} (SYNTHETIC data)" if card.synthetic else card.name
-    table = Table("task", "recording", "level", "metric", OURS, *others, title=title)
-    figures: dict[tuple[str, ...], dict[str, str]] = {}
+    table = Table("task", "level", "metric", OURS, *others, title=title)
+    figures: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
     for row in rows:
-        key = tuple(row[column] for column in ("task", "recording", "level", "metric"))
-        figures.setdefault(key, {})[row["method"]] = _figure(row)
-    for key, by_method in figures.items():
-        cells = [*key, *(by_method.get(method, "") for method in (OURS, *others))]
+        key = tuple(row[column] for column in ("task", "level", "metric"))
+        figures.setdefault(key, {}).setdefault(row["method"], []).append(row)
+    for (task, level, metric), by_method in figures.items():
+        ours = by_method.get(OURS, [])
+        cells = [task, f"{level} ({len(ours)})", metric, _figure(ours)]
+        cells += [_figure(by_method.get(method, []), interval=False) for method in others]
         table.add_row(*(escape(cell) for cell in cells))
     return table
 
 
-def _figure(row: dict[str, str]) -> str:
-    """ "0.91 [0.88, 0.93]", or without the interval where there is none."""
-    value, low, high = (row[column] for column in ("value", "low", "high"))
-    interval = f" [{float(low):.3f}, {float(high):.3f}]" if low and high else ""
-    return f"{float(value):.3f}{interval}" if value else "–"
+def _figure(rows: list[dict[str, str]], interval: bool = True) -> str:
+    """One recording: "0.91 [0.88, 0.93]"; several: "0.84 (0.79 to 0.88)"."""
+    values = [float(row["value"]) for row in rows if row["value"]]
+    if not values:
+        return "–" if rows else ""
+    if len(values) > 1:
+        extent = f" ({min(values):.3f} to {max(values):.3f})"
+    else:
+        low, high = rows[0]["low"], rows[0]["high"]
+        extent = f" [{float(low):.3f}, {float(high):.3f}]" if low and high else ""
+    return f"{median(values):.3f}{extent if interval else ''}"
 
 
 def _environment() -> dict[str, str]:

@@ -237,6 +237,8 @@ demo,all,speed,r2,neurofmx,recording,0.91,0.88,0.93
 demo,all,speed,r2,untrained,recording,,,
 demo,all,speed,r2[x],neurofmx,recording,-0.2,-0.3,-0.1
 demo,a,speed,r2,neurofmx,trial,0.8,0.7,0.85
+demo,b,speed,r2,neurofmx,trial,0.6,0.5,0.7
+demo,b,speed,r2,ridge,trial,0.4,,
 """
     project.RESULTS.parent.mkdir(parents=True)
     project.RESULTS.write_text(rows)
@@ -248,11 +250,10 @@ demo,a,speed,r2,neurofmx,trial,0.8,0.7,0.85
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns == {
         "task": ["speed"] * 3,
-        "recording": ["all", "all", "a"],
-        "level": ["recording", "recording", "trial"],
+        "level": ["recording (1)", "recording (1)", "trial (2)"],
         "metric": ["r2", r"r2\[x]", "r2"],  # escaped: rich would take [x] for a style
-        "neurofmx": ["0.910 [0.880, 0.930]", "-0.200 [-0.300, -0.100]", "0.800 [0.700, 0.850]"],
-        "ridge": ["0.500", "", ""],
+        "neurofmx": ["0.910 [0.880, 0.930]", "-0.200 [-0.300, -0.100]", "0.700 (0.600 to 0.800)"],
+        "ridge": ["0.500", "", "0.400"],
         "untrained": ["–", "", ""],
     }
     assert "SYNTHETIC" not in str(

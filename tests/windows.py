@@ -74,8 +74,9 @@ def shards(folder, recordings=None, spec: Card | None = None) -> Shards:
     """Windows of recordings, as the tokenize stage would lay them out."""
     recordings = recordings or [recording()]
     spec = spec or card()
-    task = spec.tasks["cue"].model_copy(update={"classes": ["left", "right"]})
-    spec = spec.model_copy(update={"tasks": spec.tasks | {"cue": task}})
+    if "cue" in spec.tasks:
+        task = spec.tasks["cue"].model_copy(update={"classes": ["left", "right"]})
+        spec = spec.model_copy(update={"tasks": spec.tasks | {"cue": task}})
     folder.mkdir(exist_ok=True)
     writer, tables, sums = ShardWriter(folder), [], []
     for made in recordings:

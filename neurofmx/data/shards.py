@@ -2,7 +2,8 @@
 
     <split>-%06d.tar    per window: <key>.json and, in .npy, <key>.<signal>.values / .mask and
                         <key>.<task>.target / .times / .asked; never pickle
-    index.parquet       per window: key, shard, offset, length, recording, split, start, stop
+    index.parquet       per window: key, recording, split, start, stop (s), and where its bytes
+                        are: shard, offset, length, sha256
     channels.parquet    per recording, signal and channel: mean and scale over the train windows
     tasks.json          per task: kind, classes, and mean and scale over the train windows
 
@@ -67,6 +68,7 @@ class ShardWriter:
         if file is None or file.tell() + len(payload) > self.shard_bytes:
             file = self._next(split)
         place = {"shard": Path(file.name).name, "offset": file.tell(), "length": len(payload)}
+        place["sha256"] = hashlib.sha256(payload).hexdigest()
         self.rows.append(row | place)
         file.write(payload)
 
@@ -124,11 +126,17 @@ class Shards:
 
     def _unpacked(self, position: int) -> Sample:
         row = self.index.iloc[position]
-        return _unpack(row.key, self._bytes(row.shard, int(row.offset), int(row.length)))
+        content = self._bytes(row.shard, int(row.offset), int(row.length))
+        if hashlib.sha256(content).hexdigest() != row.sha256:
+            raise DataError(
+                f"window {row.key!r} in {self.folder / row.shard} at offset {row.offset} is not "
+                "what the index says it was; run `neurofmx tokenize` again"
+            )
+        return _unpack(row.key, content)
 
     @property
     def index_hash(self) -> str:
-        """Changes when any window does; training refuses to resume on another index."""
+        """Changes when any window does: the index holds the hash of each."""
         return hashlib.sha256((self.folder / "index.parquet").read_bytes()).hexdigest()
 
     def positions(self, split: str, recordings: list[str] | None = None) -> list[int]:
@@ -143,20 +151,19 @@ class Shards:
         return int(CACHE_BYTES // max(1.0, self.index["length"].mean())) if len(self) else 0
 
     def _bytes(self, shard: str, offset: int, length: int) -> bytes:
-        content = os.pread(_open(self.folder / shard), length, offset)
+        path = self.folder / shard
+        if not path.exists():
+            raise DataError(
+                f"{path} is missing, but the index names it; run `neurofmx tokenize` again"
+            )
+        with path.open("rb") as file:
+            content = os.pread(file.fileno(), length, offset)
         if len(content) != length:
             raise DataError(
-                f"{self.folder / shard} ends before offset {offset + length}: {len(content)} of "
+                f"{path} ends before offset {offset + length}: {len(content)} of "
                 f"{length} bytes at {offset}. Delete the folder and run `neurofmx tokenize` again"
             )
         return content
-
-
-@lru_cache(maxsize=64)
-def _open(path: Path) -> int:
-    if not path.exists():
-        raise DataError(f"{path} is missing, but the index names it; run `neurofmx tokenize` again")
-    return os.open(path, os.O_RDONLY)
 
 
 def _pack(sample: Sample) -> bytes:
@@ -178,18 +185,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _unpack(key: str, content: bytes) -> Sample:
     arrays, info = {}, {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(content + bytes(2 * tarfile.BLOCKSIZE))) as tar:
-            for entry in tar:
-                start = entry.offset_data
-                payload = content[start : start + entry.size]
-                name = entry.name.removeprefix(f"{key}.")
-                if name == "json":
-                    info = json.loads(payload)
-                else:
-                    array = np.load(io.BytesIO(payload), allow_pickle=False)
-                    arrays[name.removesuffix(".npy")] = array
-    except (tarfile.TarError, ValueError) as error:
-        message = f"window {key!r} is corrupt ({error}); run `neurofmx tokenize` again"
-        raise DataError(message) from error
+    with tarfile.open(fileobj=io.BytesIO(content + bytes(2 * tarfile.BLOCKSIZE))) as tar:
+        for entry in tar:
+            payload = content[entry.offset_data : entry.offset_data + entry.size]
+            name = entry.name.removeprefix(f"{key}.")
+            if name == "json":
+                info = json.loads(payload)
+            else:
+                array = np.load(io.BytesIO(payload), allow_pickle=False)
+                arrays[name.removesuffix(".npy")] = array
     return Sample(key, info, arrays)

@@ -2,6 +2,9 @@
 
 Each baseline is fitted on the train queries of one recording, chooses its settings on valid, is
 fitted again on both, and answers the test queries.
+
+Source: ridge, Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634; linear decoders of lagged
+counts as the field's baseline, Glaser et al. 2020, arXiv:1708.00909; logistic regression, Cox 1958.
 """
 
 from collections.abc import Callable, Sequence

@@ -37,7 +37,7 @@ class Grid(NamedTuple):
 
 def inputs_at(
     recording: AlignedRecording, card: Card, grid: Grid
-) -> list[Float[ndarray, "bin channel"]]:
+) -> list[Float[ndarray, "bin _channel"]]:
     """Each input signal of the recording in the bins of `grid`; NaN where nothing was recorded."""
     signals = []
     for name in card.inputs:
@@ -61,7 +61,7 @@ def bin_means(signal: Samples, grid: Grid) -> Float[ndarray, "bin channel"]:
     seen = (place >= 0) & (place < n)
     if signal.mask is not None:
         seen &= signal.mask
-    values, place = np.asarray(signal.values)[seen], place[seen]
+    values, place = np.asarray(signal.values[:])[seen], place[seen]
     count = np.bincount(place, minlength=n)
     into = sparse.csr_array((np.ones(len(place)), (place, np.arange(len(place)))), (n, len(place)))
     means = np.full((n, values.shape[1]), np.nan, np.float32)
@@ -73,8 +73,8 @@ def bin_means(signal: Samples, grid: Grid) -> Float[ndarray, "bin channel"]:
 
 
 def smooth(
-    signals: list[Float[ndarray, "bin channel"]], sigma: float
-) -> list[Float[ndarray, "bin channel"]]:
+    signals: list[Float[ndarray, "bin _channel"]], sigma: float
+) -> list[Float[ndarray, "bin _channel"]]:
     """Each channel under a centred Gaussian of `sigma` bins; a bin without data stays so."""
     if sigma == 0:
         return signals
@@ -89,7 +89,7 @@ def smooth(
 
 
 def standardised(
-    signals: list[Float[ndarray, "bin channel"]], train: Int[ndarray, " row"]
+    signals: list[Float[ndarray, "bin _channel"]], train: Int[ndarray, " row"]
 ) -> Float[ndarray, "bin channel"]:
     """All channels side by side, centred and scaled by the rows `train`; 0 where not recorded."""
     columns = []

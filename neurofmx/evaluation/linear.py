@@ -70,8 +70,8 @@ def mean_r2(truth: Float[ndarray, "row dim"], prediction: Float[ndarray, "row di
 
 
 def logistic(
-    x: dict[str, Float[ndarray, "query feature"]],
-    y: dict[str, Float[ndarray, " query"]],
+    x: dict[str, Float[ndarray, "_query feature"]],
+    y: dict[str, Float[ndarray, " _query"]],
     n_classes: int,
     strengths: Sequence[float],
 ) -> tuple[Float[ndarray, "query class"], dict[str, float]]:

@@ -14,7 +14,7 @@ from neurofmx.evaluation.baselines import BaselineParams, Prediction, Problem
 
 
 def probe(
-    features: dict[str, Float[ndarray, "query width"]], problem: Problem, params: BaselineParams
+    features: dict[str, Float[ndarray, "_query width"]], problem: Problem, params: BaselineParams
 ) -> Prediction:
     """Answers to the test queries from features of the same queries.
 

@@ -16,27 +16,30 @@ COLOURS = {
     "ridge_centred": "#e8b37a",
     "logistic": "#d9822b",
     "mean": "#c3cad3",
-    "shifted": "#dfe4ea",
     "smoothed counts": "#d9822b",
 }
 LONGEST = 20.0  # s of a trace that is shown
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2733"},
-    "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
+    "margin": {"l": 60, "r": 20, "t": 44, "b": 50},
     "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
 }
 
 
 def html(figure: go.Figure, name: str, height: int) -> str:
     """A figure as a part of a page that holds plotly once."""
-    figure.update_layout(**LAYOUT, height=height)
-    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}")
+    figure.update_layout(LAYOUT, height=height)
+    config = {"displayModeBar": False, "responsive": True}
+    return figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config
+    )
 
 
 def scores(results: pd.DataFrame, task: str, metric: str) -> go.Figure:
-    """A task's score of every recording by method, with intervals."""
+    """A task's score of every recording by method, with intervals; without the shifted null."""
     chosen = results[(results["task"] == task) & (results["metric"] == metric)]
+    chosen = chosen[chosen["method"] != "shifted"]
     figure = go.Figure()
     for method, rows in chosen.groupby("method", sort=False):
         spread = {
@@ -54,7 +57,7 @@ def scores(results: pd.DataFrame, task: str, metric: str) -> go.Figure:
             name=method,
             marker_color=COLOURS.get(method),
         )
-    lowest = min(0.0, float(chosen.loc[chosen["method"] != "shifted", "value"].min()))
+    lowest = min(0.0, float(chosen["value"].min()))
     figure.update_yaxes(title=metric, range=[max(lowest, -1.0) - 0.1, 1.0])
     return figure
 
@@ -153,18 +156,16 @@ def tuning(scores: pd.DataFrame, curves: pd.DataFrame, kind: str, count: int = 8
     for place, (_, row) in enumerate(best.iterrows()):
         same = (curves[keys] == row[keys]).all(axis=1) & (curves["kind"] == kind)
         curve, at = curves[same], {"row": place // columns + 1, "col": place % columns + 1}
-        first = {"showlegend": place == 0}
         error = {"type": "data", "array": curve["error"], "thickness": 1, "width": 2}
-        figure.add_scatter(
-            x=curve["centre"], y=curve["train"], name="train", line_color=COLOURS["truth"],
-            **first, **at,
-        )
-        figure.add_scatter(
-            x=curve["centre"], y=curve["test"], error_y=error, name="test (± SEM)",
-            line_color=COLOURS["neurofmx"], **first, **at,
-        )
+        for split, bars in (("train", None), ("test", error)):
+            colour = COLOURS["truth" if split == "train" else "neurofmx"]
+            x, y = curve["centre"], curve[split]
+            figure.add_scatter(
+                x=x, y=y, error_y=bars, name=split, line_color=colour, showlegend=False, **at
+            )
         figure.update_xaxes(title=f"{row['task']}[{row['dim']}]", **at)
     figure.update_annotations(font_size=11)
+    figure.update_xaxes(title_font_size=11, title_standoff=4)
     return figure
 
 

@@ -42,7 +42,7 @@ def latents_at(
 
 
 def linear_map(
-    x: dict[str, Float[ndarray, "time feature"]], z: dict[str, Float[ndarray, "time latent"]]
+    x: dict[str, Float[ndarray, "_time feature"]], z: dict[str, Float[ndarray, "_time latent"]]
 ) -> tuple[Float[ndarray, " latent"], float]:
     """R² of each latent on test, and on valid their mean, of the ridge that is best on valid.
 
@@ -58,8 +58,8 @@ def linear_map(
 
 
 def smoothed_counts(
-    spikes: Events, times: dict[str, Float[ndarray, " time"]], width: float
-) -> dict[str, Float[ndarray, "time unit"]]:
+    spikes: Events, times: dict[str, Float[ndarray, " _time"]], width: float
+) -> dict[str, Float[ndarray, "_time unit"]]:
     """Rate of each unit (Hz) at some times of each split, under a Gaussian of `width` s."""
     t0, stop = min(t[0] for t in times.values()) - 1.0, max(t[-1] for t in times.values()) + 1.0
     n = int((stop - t0) / BIN)
@@ -70,8 +70,8 @@ def smoothed_counts(
 
 def counts_map(
     spikes: Events,
-    times: dict[str, Float[ndarray, " time"]],
-    z: dict[str, Float[ndarray, "time latent"]],
+    times: dict[str, Float[ndarray, " _time"]],
+    z: dict[str, Float[ndarray, "_time latent"]],
 ) -> Float[ndarray, " latent"]:
     """`linear_map` from smoothed counts, the width chosen on valid too."""
     found = [linear_map(smoothed_counts(spikes, times, width), z) for width in WIDTHS]

@@ -9,7 +9,6 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 OURS = "neurofmx"
-BASELINES = ("ridge", "logistic")
 
 
 def render(**content: Any) -> str:
@@ -84,4 +83,4 @@ def warning_rows(warnings: dict[str, list[str]]) -> list[list[str]]:
     for recording, lines in warnings.items():
         for line in lines:
             found.setdefault(line.partition(":")[0], []).append(f"{recording}: {line}")
-    return [[check, str(len(lines)), lines[0][:160]] for check, lines in sorted(found.items())]
+    return [[check, lines[0], str(len(lines))] for check, lines in sorted(found.items())]

@@ -39,7 +39,7 @@ class SAEParams(Params):
 
     expansion: int = 4
     k: int = 16
-    steps: int = 400
+    steps: int = 300
     batch_size: int = 1024
     lr: float = 1e-2
 

@@ -56,8 +56,8 @@ class Curves:
 
 
 def tuning_curves(
-    behaviour: dict[str, Float[ndarray, " time"]],
-    responses: dict[str, Float[ndarray, "time unit"]],
+    behaviour: dict[str, Float[ndarray, " _time"]],
+    responses: dict[str, Float[ndarray, "_time unit"]],
     params: TuningParams,
     rng: np.random.Generator,
 ) -> Curves:

@@ -38,7 +38,7 @@ _WIDTHS = (
     "n_layers",
     "n_heads",
 )
-SIZES: dict[Size, dict[str, int]] = {
+SIZES: dict[str, dict[str, int]] = {
     size: dict(zip(_WIDTHS, widths, strict=True))
     for size, widths in {
         "tiny": (64, 2, 32, 32, 16, 64, 1, 4),  # a laptop, one recording

@@ -48,7 +48,8 @@ def _job(recording: str, key: str, card: Card) -> base.Job:
         "clocks": {name: clock.model_dump() for name, clock in card.clocks.items()},
         "code": base.code_version(*CODE),
     }
-    return base.Job(recording, inputs, (base.STORAGE / "ingest" / f"{recording}.zarr", card))
+    source = base.STORAGE / "ingest" / f"{recording}.zarr"
+    return base.Job(recording, inputs, (source, card), base.size(source))
 
 
 def _work(path: Path, key: str, source: Path, card: Card) -> None:

@@ -32,6 +32,7 @@ from neurofmx.data import store
 from neurofmx.errors import DataError, NeuroFMXError, TransientError, UserError, is_transient
 
 STORAGE = Path("storage")
+SPAWN_BYTES = 256 * 2**20  # to read; below, processes take longer to start than to work
 MEASUREMENTS = ("metrics.json", "status.parquet")  # differ between two equal runs
 console = Console(highlight=False, soft_wrap=True)
 
@@ -47,11 +48,13 @@ class Job:
         recording: Its id.
         inputs: Everything that its output depends on, as plain values; hashed to the key.
         arguments: What the work function is given.
+        size: Bytes that it reads, by which `fan_out` decides whether processes pay.
     """
 
     recording: str
     inputs: dict[str, Any]
     arguments: tuple = ()
+    size: int = 0
 
     @property
     def key(self) -> str:
@@ -195,7 +198,9 @@ def fan_out(
     if fresh:
         console.print(f"  {len(fresh)} of {len(jobs)} recordings are unchanged")
     tasks = [dask.delayed(_one, pure=False)(paths[job.recording], job, work) for job in stale]
-    scheduler = "processes" if workers > 1 and len(stale) > 1 else "synchronous"
+    scheduler = (
+        "processes" if processes_pay([job.size for job in stale], workers) else "synchronous"
+    )
     with _Announce(stage, len(stale)):
         done = dask.compute(*tasks, scheduler=scheduler, num_workers=workers)
     statuses = sorted([*done, *fresh, *quarantined], key=lambda status: status.recording)
@@ -215,6 +220,17 @@ def fan_out(
         reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in statuses)
         raise DataError(f"{stage}: no recording is usable\n{reasons}")
     return statuses
+
+
+def processes_pay(sizes: list[int], workers: int) -> bool:
+    """True where work of these sizes (bytes) outlasts the start of processes, which import anew."""
+    return workers > 1 and len(sizes) > 1 and sum(sizes) > SPAWN_BYTES
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files under a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files)
 
 
 def usable(statuses: Iterable[Status]) -> dict[str, str]:

@@ -147,7 +147,7 @@ def _examine(
 
 def _features(
     model: NeuroFMX, shards: Shards, positions: dict[str, list[int]]
-) -> dict[str, dict[str, Float[ndarray, "query width"]]]:
+) -> dict[str, dict[str, Float[ndarray, "_query width"]]]:
     """By task and split, what the heads read."""
     found = {split: answers(model, shards, positions[split]) for split in SPLITS}
     tasks = found["train"]

@@ -90,7 +90,7 @@ def _job(card: Card, recording: str, asset: Asset) -> base.Job:
         "schema": store.SCHEMA,
         "code": base.code_version(*CODE),
     }
-    return base.Job(recording, inputs, (asset, card))
+    return base.Job(recording, inputs, (asset, card), asset.size)
 
 
 def _reading(signal: SignalCard) -> list[Any]:

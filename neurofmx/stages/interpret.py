@@ -28,7 +28,7 @@ class Params(StageParams):
     """
 
     study: StudyParams = StudyParams()
-    threads: int = 2
+    threads: int = 1
 
 
 def run(params: Params) -> None:

@@ -52,7 +52,8 @@ def run(params: Params) -> None:
         aligned = base.read_manifest("align")["outputs"]
         common = {"card": card.model_dump(mode="json"), "code": base.code_version(*CODE)}
         jobs = [
-            base.Job(name, common | {"align": key}, (name, card)) for name, key in aligned.items()
+            base.Job(name, common | {"align": key}, (name, card), base.size(_aligned(name)))
+            for name, key in aligned.items()
         ]
         statuses = base.fan_out(STAGE, jobs, cut_recording, params.workers, outputs=".parts/{}")
         made = base.usable(statuses)
@@ -77,7 +78,7 @@ def cut_recording(path: Path, key: str, name: str, card: Card) -> None:
     """Write one recording's windows and statistics to the part `path`."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    recording = store.buffered(store.read_aligned(base.STORAGE / "align" / f"{name}.zarr"))
+    recording = store.buffered(store.read_aligned(_aligned(name)))
     writer = ShardWriter(path)
     channels = ChannelStatistics(recording, card)
     targets = {task: Moments() for task in card.tasks}
@@ -95,7 +96,12 @@ def cut_recording(path: Path, key: str, name: str, card: Card) -> None:
     base.write_json(path / "targets.json", rows)
 
 
+def _aligned(recording: str) -> Path:
+    return base.STORAGE / "align" / f"{recording}.zarr"
+
+
 def sample(key: str, recording: str, window: windows.Window, inputs: dict, asked: dict) -> Sample:
+    """A window as it goes into a shard; `inputs` and `asked` are those of `data.windows`."""
     info: dict[str, Any] = {
         "recording": recording,
         "split": window.split,
@@ -122,7 +128,7 @@ def _with_classes(card: Card) -> Card:
         if isinstance(spec, ClassificationTask) and spec.classes is None:
             found: set[str] = set()
             for name in base.read_manifest("align")["outputs"]:
-                recording = store.read_aligned(base.STORAGE / "align" / f"{name}.zarr")
+                recording = store.read_aligned(_aligned(name))
                 found |= set(windows.classes(recording, spec))
             tasks[task] = spec.model_copy(update={"classes": sorted(found)})
     return card.model_copy(update={"tasks": tasks})

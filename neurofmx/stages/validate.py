@@ -23,8 +23,6 @@ from neurofmx.data.sources import local
 from neurofmx.errors import DataError, UserError
 from neurofmx.stages import base
 
-SPAWN_PAYS = 16  # recordings; for fewer, processes take longer to start than to work
-
 
 class Params(StageParams):
     """Parameters of validate.
@@ -80,7 +78,8 @@ def _summaries(
         dask.delayed(_timed, pure=False)(_stored(name), card, sources.get(name))
         for name in sorted(ingested)
     ]
-    scheduler = "processes" if params.workers > 1 and len(tasks) >= SPAWN_PAYS else "synchronous"
+    sizes = [base.size(_stored(name)) for name in ingested]
+    scheduler = "processes" if base.processes_pay(sizes, params.workers) else "synchronous"
     parts = dask.compute(*tasks, scheduler=scheduler, num_workers=params.workers)
     seconds = dict(zip(sorted(ingested), (spent for _, spent in parts), strict=True))
     return tables.joined([part for part, _ in parts]), seconds

@@ -142,8 +142,8 @@ class DeepSpeedEngine:
             os.environ.setdefault(name, value)
         for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
             os.environ.setdefault(name, value)
-        # On a processor DeepSpeed would first compile an all-reduce through shared memory: two
-        # minutes, and a compile that is killed leaves a lock on which later runs hang. Gloo's serves.
+        # On a CPU DeepSpeed would first compile an all-reduce through shared memory: two minutes,
+        # and a compile that is killed leaves a lock on which later runs hang. Gloo's serves.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo")
         optimizer, rate = _optimizer(model, params, steps)

@@ -1,5 +1,6 @@
 """Runs are kept by MLflow in an SQLite file under `storage/`; `mlflow ui` shows them."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ def track(
         params: Logged once, nested keys joined by dots.
     """
     import mlflow  # 2 s to import: only when training
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # not of every table it creates
 
     folder.mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(f"sqlite:///{folder.resolve() / 'mlflow.db'}")

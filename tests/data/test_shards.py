@@ -39,7 +39,7 @@ def test_a_shard_ends_at_its_size_and_nothing_is_lost(tmp_path):
     assert index["shard"].nunique() > 1
     assert index["key"].tolist() == [f"r-{n}" for n in range(10)]
     assert all(p.stat().st_size <= 20_000 + 1024 for p in tmp_path.glob("*.tar"))
-    payloads = dict((row["key"], len(payload)) for row, payload in packed(tmp_path))
+    payloads = {row["key"]: len(payload) for row, payload in packed(tmp_path)}
     assert payloads == dict(zip(index["key"], index["length"], strict=True))
 
 
@@ -50,6 +50,17 @@ def test_a_shard_that_is_cut_off_is_named_with_the_offset(tmp_path):
 
     with pytest.raises(DataError, match=r"test-000000.tar ends before offset \d+"):
         [made[p] for p in made.positions("test")]
+
+
+def test_a_changed_byte_is_noticed_and_changes_the_index_hash(tmp_path):
+    made, other = shards(tmp_path / "a"), shards(tmp_path / "b", [recording(seed=7)])
+    assert made.index_hash != other.index_hash
+    tar = tmp_path / "a" / "test-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[2000] ^= 1
+    tar.write_bytes(content)
+    with pytest.raises(DataError, match=r"'made-1-\d+' in .*test-000000.tar at offset 0 is not"):
+        made[made.positions("test")[0]]
 
 
 def test_a_missing_shard_is_named(tmp_path):

@@ -135,7 +135,7 @@ def test_a_missing_column_is_named_with_those_there_are():
 
 def test_a_task_on_the_wrong_kind_of_signal_is_named():
     spec = card(tasks={"velocity": {"kind": "regression", "signal": "trials"}})
-    with pytest.raises(DataError, match="'trials'.*is Intervals.*uses it as Samples"):
+    with pytest.raises(DataError, match=r"'trials'.*is Intervals.*uses it as Samples"):
         windows.cut(recording(), spec)
 
 

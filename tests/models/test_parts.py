@@ -27,9 +27,7 @@ def chosen(p, order):
 @pytest.mark.parametrize("pool", [PopT(16, n_seeds=4), MeanPool()])
 def test_pooling_knows_neither_order_nor_number(pool):
     p = population()
-    torch.testing.assert_close(
-        pool(chosen(p, [3, 1, 4, 0, 2])), pool(p), rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(pool(chosen(p, [3, 1, 4, 0, 2])), pool(p), rtol=1e-5, atol=1e-6)
     fewer = Population(p.features, p.mixing, p.gain, p.bias, p.mask & (torch.arange(5) < 3))
     torch.testing.assert_close(pool(chosen(p, [0, 1, 2])), pool(fewer), rtol=1e-5, atol=1e-6)
 

@@ -1,0 +1,68 @@
+"""Losses worked out by hand."""
+
+import math
+
+import torch
+
+from neurofmx.objectives import decode, forecast, masked
+from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch, Target, TokenizedSequence
+
+
+def batch(values, target=None):
+    """One window of one channel, and maybe a target."""
+    n = len(values)
+    signal = SignalBatch(
+        torch.tensor(values)[None, :, None],
+        torch.zeros(1, dtype=torch.float64),
+        0.1,
+        torch.ones(1, n, dtype=torch.bool),
+        torch.ones(1, 1, dtype=torch.int64),
+        torch.ones(1, 1, dtype=torch.bool),
+    )
+    return Batch({"spikes": signal}, {"task": target} if target else {}, ["r"], ["r-0"])
+
+
+def output(tokens=1, **heads):
+    mask = torch.ones(1, tokens, dtype=torch.bool)
+    sequence = TokenizedSequence(
+        torch.zeros(1, tokens, 2), torch.zeros(1, dtype=torch.float64), torch.tensor(0.2), mask
+    )
+    return ModelOutput(torch.zeros(1, 1, 2), {"spikes": sequence}, heads)
+
+
+def target(kind, values, mask):
+    values = torch.tensor(values)[None, :, None]
+    return Target(kind, values, torch.zeros(values.shape[:2]), torch.tensor([mask]))
+
+
+def test_decode_is_a_mean_over_answered_queries():
+    asked = target("regression", [1.0, 5.0, 3.0], [True, False, True])
+    predicted = torch.tensor([[[0.0], [0.0], [1.0]]])
+    loss = decode(output(**{"decode.task": predicted}), batch([0.0], asked))
+    assert loss.item() == (1 + 4) / 2
+
+
+def test_decode_of_classes_is_cross_entropy():
+    asked = target("classification", [1.0], [True])
+    logits = torch.tensor([[[0.0, math.log(3.0)]]])  # class 1 has probability 3/4
+    loss = decode(output(**{"decode.task": logits}), batch([0.0], asked))
+    assert math.isclose(loss.item(), math.log(4 / 3), rel_tol=1e-6)
+
+
+def test_decode_without_any_answer_is_0():
+    asked = target("regression", [1.0], [False])
+    loss = decode(output(**{"decode.task": torch.ones(1, 1, 1)}), batch([0.0], asked))
+    assert loss.item() == 0
+
+
+def test_masked_looks_only_at_what_was_hidden():
+    hidden = Hidden({"spikes": torch.tensor([[False]])}, {"spikes": torch.tensor([[False, True]])})
+    told = torch.zeros(1, 4, 1)  # two patches of two samples; the second is hidden
+    loss = masked(output(2, **{"reconstruct.spikes": told}), batch([9.0, 9.0, 1.0, 3.0]), hidden)
+    assert loss.item() == (1 + 9) / 2
+
+
+def test_forecast_is_of_the_next_patch():
+    told = torch.tensor([[[1.0], [2.0], [7.0], [7.0]]])  # made at patch 0 for samples 2 and 3
+    loss = forecast(output(2, **{"forecast.spikes": told}), batch([9.0, 9.0, 1.0, 4.0]))
+    assert loss.item() == (0 + 4) / 2

@@ -1,0 +1,52 @@
+"""pretrain and adapt: a recording kept for adapt has no part in pretraining."""
+
+import yaml
+from windows import card, recording, shards
+
+from neurofmx.models import ModelParams, NeuroFMX
+from neurofmx.stages import adapt, base, pretrain
+from neurofmx.training.fit import FitParams
+
+MODEL = ModelParams(
+    d_model=32, n_blocks=1, d_state=8, headdim=16, n_latents=4, latent_dim=32, n_heads=2, tokens=8
+)
+FIT = FitParams(steps=4, batch_size=4, valid_every=2, save_every=2)
+
+
+def project(folder, monkeypatch, seeds):
+    """A project in which tokenize has just run; recording b is kept for adapt."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    (folder / "datasets").mkdir()
+    content = card(adapt=["b"]).model_dump(mode="json", exclude_none=True)
+    (folder / "datasets" / "made.yaml").write_text(yaml.safe_dump(content))
+    made = [recording("a"), recording("b", seed=seeds, units=4)]
+    shards(base.folder("tokenize"), made, card(adapt=["b"]))
+    base.write_manifest("tokenize", "made", {"a": "a", "b": "b"})
+
+
+def test_a_recording_kept_for_adapt_changes_nothing_in_pretraining(tmp_path, monkeypatch):
+    weights = []
+    for seed in (1, 2):
+        project(tmp_path / str(seed), monkeypatch, seed)
+        pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+        assert {r for r, _ in pretrained().config.signals["spikes"].channels} == {"a"}
+        history = (base.folder("pretrain") / "history.csv").read_text()
+        weights.append(history)
+        adapt.run(adapt.Params(dataset="made", fit=FIT))
+    adapted = NeuroFMX.from_pretrained(base.folder("adapt") / "b")
+    assert adapted.config.signals["spikes"].channels == [("b", k) for k in range(4)]
+    assert base.read_manifest("adapt")["outputs"].keys() == {"b"}
+
+
+def pretrained():
+    return NeuroFMX.from_pretrained(base.folder("pretrain"))
+
+
+def test_nothing_to_adapt_to_is_said(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    base.write_manifest("tokenize", "made", {"a": "a"})
+    adapt.run(adapt.Params(dataset="made", fit=FIT))
+    manifest = base.read_manifest("adapt")
+    assert manifest["outputs"] == {}
+    assert "keeps no usable recording" in manifest["reason"]
