@@ -32,7 +32,7 @@ def results_tables(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
     tables = {}
     rows = main_figures(results)
     for kind, chosen in rows.groupby(rows["metric"].eq("r2"), sort=False):
-        by_place: dict[tuple, dict[str, Any]] = {}
+        by_place: dict[tuple, dict[str, Any]] = _medians(chosen)
         for row in chosen.itertuples():
             place = (row.task, row.recording, row.level, row.metric)
             by_place.setdefault(place, {})[row.method] = _figure(row)
@@ -44,6 +44,17 @@ def results_tables(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
             ],
         }
     return tables
+
+
+def _medians(rows: pd.DataFrame) -> dict[tuple, dict[str, Any]]:
+    """Of each method, the median over the recordings of a level, where there are several."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for (task, level, metric), part in rows.groupby(["task", "level", "metric"], sort=False):
+        n = part["recording"].nunique()
+        for method, value in part.groupby("method")["value"].median().items() if n > 1 else ():
+            shown = {"value": f"{value:.3f}", "interval": ""}
+            found.setdefault((task, f"median of {n}", level, metric), {})[method] = shown
+    return found
 
 
 def _figure(row: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ failed.json        checks that failed, and what could not be done
 import time
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
@@ -24,7 +25,7 @@ class Params(StageParams):
 
     Attributes:
         study: Of the analyses.
-        threads: Threads of the processor.
+        threads: Threads of the processor; small matrices are fastest on one.
     """
 
     study: StudyParams = StudyParams()
@@ -33,7 +34,7 @@ class Params(StageParams):
 
 def run(params: Params) -> None:
     """Run every analysis of the pretrained model on the recordings that it was trained on."""
-    with base.measured(STAGE) as report:
+    with base.measured(STAGE) as report, threadpool_limits(params.threads):
         torch.set_num_threads(params.threads)
         folder = base.folder(STAGE)
         for old in [folder / "manifest.json", *folder.glob("*.parquet")]:

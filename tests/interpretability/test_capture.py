@@ -40,7 +40,7 @@ def test_units_beside_a_token_are_their_mean_counts(made, captured):
     beside = capture.beside(made, tokens, "b", "spikes", "velocity")
     # Two bins of 0.05 s make a token: all counts of a window are in its tokens.
     key = tokens.window[tokens.recording == "b"][0]
-    sample = made[made.index.index[made.index["key"] == key][0]]
+    sample = made[made.index["key"].tolist().index(key)]
     own = tokens.window[tokens.recording == "b"] == key
     np.testing.assert_allclose(
         2 * beside.units[own].sum(axis=0), sample.arrays["spikes.values"].sum(axis=0)

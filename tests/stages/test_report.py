@@ -1,0 +1,73 @@
+import re
+
+import pandas as pd
+import pytest
+from stored import LEFT_OUT, make_storage
+
+from neurofmx.interpretability import StudyParams, figures
+from neurofmx.interpretability.sae import SAEParams
+from neurofmx.stages import evaluate, interpret, report
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_storage(folder, synthetic=True)
+        evaluate.run(evaluate.Params(dataset="made", threads=1))
+        study = StudyParams(sae=SAEParams(steps=20, k=4))
+        interpret.run(interpret.Params(dataset="made", study=study))
+        report.run(report.Params(dataset="made"))
+    return (folder / "storage/report/index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def body(page):
+    """The page without plotly's own code."""
+    return page[page.index("<body>") :]
+
+
+def test_the_page_needs_nothing_from_elsewhere(page, body):
+    assert len(page.encode()) < 8e6
+    assert page.count("plotly.js v") == 1
+    assert not re.search(r"""(src|href)=["']?https?:""", body)
+
+
+def test_made_up_data_is_called_so(body):
+    assert "SYNTHETIC data" in body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "made in a test",  # title
+        "CC0",  # licence
+        "bad-1",  # in quarantine, with its reason
+        "no usable signal",
+        f"{LEFT_OUT}: kept out of pretraining",
+        "Planted truth",
+        "frozen dictionary",
+        "ridge_centred",
+        "not under git",
+        "neurofmx run --dataset made",
+        "1 kind of warning",
+    ],
+)
+def test_the_page_says(body, text):
+    assert text in body
+
+
+def test_each_figure_is_there_once(page, body):
+    for figure in re.findall(r'id="(figure-[^"]+)"', page):
+        assert body.count(f'id="{figure}"') == 1
+    assert {"figure-scores-velocity", "figure-confusion_cue", "figure-training"} <= set(
+        re.findall(r'id="(figure-[^"]+)"', body)
+    )
+
+
+def test_traces_break_where_nothing_was_asked():
+    part = pd.DataFrame({"time": [0.0, 0.1, 0.2, 5.0, 5.1], "truth": [1.0] * 5})
+    shown = figures.with_gaps(part)
+    assert len(shown) == 6
+    assert shown["truth"].isna().tolist() == [False] * 3 + [True] + [False] * 2
