@@ -101,7 +101,7 @@ def _stage_command(stage: str) -> Callable[[], None]:
 def _help(stage: str) -> str:
     """What the stage's docstring says, without importing it (torch takes seconds)."""
     path = Path(neurofmx.stages.__file__).with_name(f"{stage}.py")
-    source = path.read_text() if path.exists() else ""
+    source = path.read_text()
     docstring = ast.get_docstring(ast.parse(source)) or ""
     return docstring.partition("\n")[0].removeprefix(f"{stage}: ")
 

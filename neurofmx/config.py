@@ -1,7 +1,7 @@
 """Parameters: `params.yaml` and dataset cards become frozen models that forbid unknown keys.
 
 `params.yaml` has the two keys that all stages share (`dataset`, `seed`) and a section for each
-stage. Overrides are `neurofmx run -S pretrain.fit.steps=100` or the same of `dvc exp run`.
+stage. Overrides are `neurofmx run -S pretrain.fit.epochs=40` or the same of `dvc exp run`.
 """
 
 import difflib

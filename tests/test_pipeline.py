@@ -26,6 +26,7 @@ DIFFER = {
     "*/metrics.json": "seconds and memory: measurements",
     "*/status.parquet": "seconds of each recording",
     "validate/gx/**/*": "Great Expectations names each run by its time",
+    "report/index.html": "the page shows the seconds of each stage",
     "mlflow/**/*": "MLflow's database holds times and random ids of runs; no stage reads it",
 }
 # Killed when these appear, where the first file to appear would be too early to be the middle.
@@ -33,7 +34,7 @@ LATER = {"pretrain": "state/state.json", "adapt": "*/state/state.json"}
 
 
 def shrink(folder: Path) -> None:
-    """Two recordings of a minute and a dozen units, a dozen steps; one process, one thread."""
+    """Two recordings of a minute and a dozen units, six epochs; one process, one thread."""
     editor = YAML()
     card = editor.load(folder / "datasets" / "demo.yaml")
     card["source"] |= {"subjects": 1, "recordings": 2, "units": 12, "duration": 60.0}
@@ -43,7 +44,7 @@ def shrink(folder: Path) -> None:
     for stage in STAGES:
         params[stage] |= {key: 1 for key in ("workers", "threads") if key in params[stage]}
     for stage in ("pretrain", "adapt"):
-        params[stage]["fit"] |= {"steps": 12, "batch_size": 8, "valid_every": 4, "save_every": 4}
+        params[stage]["fit"] |= {"epochs": 6, "batch_size": 8, "valid_every": 4, "save_every": 4}
     params["pretrain"]["model"] |= {"tokens": 8, "d_model": 32, "n_blocks": 1, "n_latents": 4}
     params["pretrain"]["model"] |= {"latent_dim": 32, "n_layers": 1, "d_state": 8, "headdim": 16}
     editor.dump(params, folder / "params.yaml")

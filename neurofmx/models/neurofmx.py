@@ -167,6 +167,9 @@ class NeuroFMX(nn.Module):
         )
         for query in self.queries.values():
             nn.init.normal_(query, std=0.02)
+        self.nearest = nn.ModuleDict(
+            {name: nn.Linear(width, latent, bias=False) for name in config.signals}
+        )
         self.decode = nn.ModuleDict(
             {name: HEADS[task.kind](latent, task.outputs) for name, task in config.tasks.items()}
         )
@@ -192,10 +195,10 @@ class NeuroFMX(nn.Module):
         heads: dict[str, Tensor] = {}
         for name, target in batch.targets.items():
             if name in self.decode:
-                answers = self.ask(name, latents, target.times)
+                answers = self.ask(name, latents, features, target.times)
                 heads |= {f"answer.{name}": answers, f"decode.{name}": self.decode[name](answers)}
         for name, signal in batch.signals.items():
-            answers = self.ask(name, latents, features[name].times)
+            answers = self.ask(name, latents, features, features[name].times)
             for kind, x in (("reconstruct", answers), ("forecast", features[name].tokens)):
                 head = getattr(self, kind)[name]
                 samples = head(x, signal.channel_ids, self._tokenizer(name))
@@ -219,10 +222,17 @@ class NeuroFMX(nn.Module):
         self,
         query: str,
         latents: Float[Tensor, "batch latent width"],
+        features: dict[str, TokenizedSequence],
         times: Float[Tensor, "batch query"],
     ) -> Float[Tensor, "batch query width"]:
-        """Answers of the latents to one query at several times (s from the window's start)."""
+        """Answers to one query at several times (s from the window's start).
+
+        A query starts from what the backbone holds at its time, so the latents have to add only
+        what lies elsewhere: in other times, or between signals.
+        """
         asked = self.queries[query].expand(*times.shape, -1)
+        for name, sequence in features.items():
+            asked = asked + self.nearest[name](_at(sequence, times))
         return self.perceiver.answer(latents, asked, times, self.config.duration)
 
     def _tokenizer(self, name: str) -> Tokenizer:
@@ -266,3 +276,14 @@ class NeuroFMX(nn.Module):
         os.replace(temporary, folder / "model.safetensors")
         temporary.write_text(self.config.model_dump_json(indent=1) + "\n")
         os.replace(temporary, folder / "config.json")
+
+
+def _at(
+    sequence: TokenizedSequence, times: Float[Tensor, "batch query"]
+) -> Float[Tensor, "batch query width"]:
+    """The token that each time falls into, 0 where it is masked (s from the window's start)."""
+    width = 2 * sequence.times[:, :1]  # tokens of a signal last equally long
+    last = sequence.tokens.shape[1] - 1
+    index = (times / width).long().clamp(0, last)
+    tokens = sequence.tokens * sequence.mask[..., None]
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

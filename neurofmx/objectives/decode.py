@@ -1,5 +1,6 @@
 """Decode behaviour: squared error of scaled targets, cross-entropy of classes."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -24,3 +25,21 @@ def decode(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> F
         else:
             losses.append(F.mse_loss(prediction[mask], target.values[mask]))
     return sum(losses, start=output.latents.new_zeros(())) / max(1, len(losses))
+
+
+def unexplained(output: ModelOutput, batch: Batch) -> Float[Tensor, " task"]:
+    """What is left to explain of each task: 0 is perfect, 1 is the train mean or a blind guess.
+
+    Squared error of scaled targets, and errors of the most probable class over those of guessing
+    among the classes. Unlike cross-entropy it does not grow with the confidence of a wrong answer,
+    so it tells which weights decode best. NaN for a task that the batch does not ask.
+    """
+    left = []
+    for name, target in batch.targets.items():
+        prediction, truth = output.heads[f"decode.{name}"][target.mask], target.values[target.mask]
+        if target.kind == "classification":
+            wrong = (prediction.argmax(-1) != truth[:, 0].long()).float().mean()
+            left.append(wrong / (1 - 1 / prediction.shape[-1]))
+        else:
+            left.append((prediction - truth).square().mean())
+    return torch.stack(left)

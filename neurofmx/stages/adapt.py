@@ -30,7 +30,7 @@ class Params(StageParams):
     """
 
     adapter: AdapterName = "unit_id"
-    fit: FitParams = FitParams(steps=200, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
+    fit: FitParams = FitParams(epochs=50, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
     threads: int = Field(1, ge=1)
 
 

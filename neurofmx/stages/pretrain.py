@@ -46,7 +46,7 @@ def run(params: Params) -> None:
         report.values |= {
             "recordings": len(recordings),
             "parameters": sum(p.numel() for p in model.parameters()),
-            "valid_loss": progress.best,
+            "valid_unexplained": progress.best,
             "steps": progress.step,
         }
         weights = {"model.safetensors": base.file_digest(folder / "model.safetensors")}

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from safetensors.torch import load_file, save, save_file
 from torch import Generator, nn
 from tqdm import tqdm
@@ -27,6 +28,7 @@ from neurofmx.data.shards import Shards
 from neurofmx.errors import UserError
 from neurofmx.models import NeuroFMX
 from neurofmx.objectives import OBJECTIVES
+from neurofmx.objectives.decode import unexplained
 from neurofmx.objectives.masked import hide
 from neurofmx.training.engines import ENGINES, EngineName, OptimizerParams
 from neurofmx.training.inference import batches, vocabulary
@@ -37,7 +39,7 @@ class FitParams(Params):
 
     Attributes:
         engine: Row of `ENGINES`.
-        steps: Steps of the optimiser.
+        epochs: Times that every train window is seen; the steps follow from it.
         batch_size: Windows per step, over all ranks.
         objectives: Weight of each row of `OBJECTIVES`; 0 leaves it out.
         hide_channels, hide_patches: Shares hidden from the model in training.
@@ -46,7 +48,7 @@ class FitParams(Params):
     """
 
     engine: EngineName = "local"
-    steps: int = 400
+    epochs: int = Field(20, ge=1)
     batch_size: int = 32
     optimizer: OptimizerParams = OptimizerParams()
     objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
@@ -63,7 +65,7 @@ class Progress:
     Attributes:
         key: Hash of the windows, the model and the parameters; another key starts anew.
         step: Steps made.
-        best: Lowest valid loss so far.
+        best: Least that was unexplained of the valid split so far.
         history: A row per look at the valid split.
     """
 
@@ -108,12 +110,13 @@ class Fit:
         if unknown:
             raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
         key = self._key()
-        self.engine = ENGINES[params.engine](model, params.optimizer, params.steps)
+        self.steps = params.epochs * self.plan.steps_per_epoch
+        self.engine = ENGINES[params.engine](model, params.optimizer, self.steps)
         self.progress = self._resume(key)
 
     def run(self, title: str) -> Progress:
         """Train to the last step and leave the best weights in the model."""
-        progress, steps = self.progress, self.params.steps
+        progress, steps = self.progress, self.steps
         interval = 1.0 if sys.stderr.isatty() else 15.0  # s; a log wants fewer lines
         bar = tqdm(
             total=steps, initial=progress.step, desc=title, unit="step", mininterval=interval
@@ -151,14 +154,13 @@ class Fit:
 
     @torch.no_grad()
     def _look(self, losses: dict[str, float]) -> None:
-        """Loss on the valid split, in windows' mean; keep the weights if they are the best."""
+        """What is unexplained of the valid split; keep the weights that leave the least."""
         self.model.eval()
-        total = count = 0.0
-        for batch in batches(self.model, self.shards, self.valid, self.params.batch_size):
-            loss = OBJECTIVES["decode"](self.model(batch), batch)
-            total += loss.item() * len(batch.keys)
-            count += len(batch.keys)
-        progress, valid = self.progress, total / count
+        parts = [
+            unexplained(self.model(batch), batch)
+            for batch in batches(self.model, self.shards, self.valid, self.params.batch_size)
+        ]
+        progress, valid = self.progress, torch.stack(parts).nanmean().item()
         progress.history.append({"step": progress.step, **losses, "valid": valid})
         self.log(losses | {"valid": valid}, progress.step)
         if valid < progress.best:

@@ -5,6 +5,7 @@ import math
 import torch
 
 from neurofmx.objectives import decode, forecast, masked
+from neurofmx.objectives.decode import unexplained
 from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch, Target, TokenizedSequence
 
 
@@ -47,6 +48,17 @@ def test_decode_of_classes_is_cross_entropy():
     logits = torch.tensor([[[0.0, math.log(3.0)]]])  # class 1 has probability 3/4
     loss = decode(output(**{"decode.task": logits}), batch([0.0], asked))
     assert math.isclose(loss.item(), math.log(4 / 3), rel_tol=1e-6)
+
+
+def test_unexplained_is_1_for_guessing_and_0_for_knowing():
+    asked = target("classification", [1.0, 0.0, 1.0, 0.0], [True] * 4)
+    for logit, left in ((1.0, 1.0), (0.0, 1.0)):  # always class 1, always class 0: half is wrong
+        logits = torch.tensor([[[0.5, logit]] * 4])
+        assert unexplained(output(**{"decode.task": logits}), batch([0.0], asked)).tolist() == [
+            left
+        ]
+    known = torch.tensor([[[0.0, 9.0], [9.0, 0.0]] * 2])
+    assert unexplained(output(**{"decode.task": known}), batch([0.0], asked)).tolist() == [0.0]
 
 
 def test_decode_without_any_answer_is_0():

@@ -10,7 +10,7 @@ from neurofmx.training.fit import FitParams
 MODEL = ModelParams(
     d_model=32, n_blocks=1, d_state=8, headdim=16, n_latents=4, latent_dim=32, n_heads=2, tokens=8
 )
-FIT = FitParams(steps=4, batch_size=4, valid_every=2, save_every=2)
+FIT = FitParams(epochs=1, batch_size=4, valid_every=2, save_every=2)
 
 
 def project(folder, monkeypatch, seeds):

@@ -16,7 +16,7 @@ from neurofmx.training.inference import answers, features
 from neurofmx.training.tracking import track
 
 PARAMS = FitParams(
-    steps=12, batch_size=8, valid_every=4, save_every=4, optimizer=OptimizerParams(lr=1e-2)
+    epochs=2, batch_size=8, valid_every=4, save_every=4, optimizer=OptimizerParams(lr=1e-2)
 )
 
 
@@ -38,7 +38,7 @@ def r2(made, model, seed=None):
 
 
 def test_a_planted_hand_is_learned_and_an_untrained_model_knows_nothing(made, tmp_path):
-    params = PARAMS.model_copy(update={"steps": 150, "valid_every": 50, "save_every": 150})
+    params = PARAMS.model_copy(update={"epochs": 25, "valid_every": 50, "save_every": 150})
     run = fit(made, tmp_path, params)
     assert r2(made, run.model)[0] < 0.1
     run.run("test")
@@ -59,7 +59,7 @@ def test_shuffled_targets_cannot_be_learned(made, tmp_path):
             swapped = {name: other.arrays[name] for name in names}
             return dataclasses.replace(sample, arrays=sample.arrays | swapped)
 
-    params = PARAMS.model_copy(update={"steps": 60, "valid_every": 60, "save_every": 60})
+    params = PARAMS.model_copy(update={"epochs": 10, "valid_every": 60, "save_every": 60})
     run = fit(Shuffled(made.folder), tmp_path, params)
     run.run("test")
     assert (r2(made, run.model) < 0.2).all()
