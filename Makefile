@@ -1,13 +1,14 @@
 # make demo    install and run the demo        make check   format, lint, types, tests
 # make test    install and run the tests       make format  lay the code out
 # make setup   install into .venv only         make clean   remove .venv, caches and results
+# make coverage  the tests, and which lines they reach
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -q -c constraints.txt
 READY := .venv/.ready
 
-.PHONY: demo test check format setup clean
+.PHONY: demo test check coverage format setup clean
 demo: $(READY)
 	@echo "==> Demo: synthetic NWB recordings through all nine stages"
 	@$(BIN)/neurofmx run --dataset demo
@@ -23,6 +24,10 @@ check: $(READY)
 	@echo "==> Types"
 	@$(BIN)/mypy
 	@$(MAKE) --no-print-directory test
+
+coverage: $(READY)
+	@echo "==> Tests, and which lines they reach"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term-missing:skip-covered
 
 format: $(READY)
 	@echo "==> Format"

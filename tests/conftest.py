@@ -12,6 +12,14 @@ ROOT = Path(__file__).parents[1]
 SMALL = SyntheticSource(subjects=2, recordings=1, units=6, duration=30.0, drift=80.0)
 
 
+SLOW = ("test_pipeline.py", "test_recordings.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, so that no process is left with one at the end."""
+    items.sort(key=lambda item: item.path.name not in SLOW)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real recordings: $NEUROFMX_DATA, or ../shared/data beside the project."""
