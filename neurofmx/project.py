@@ -112,9 +112,14 @@ def results_table(card: Card) -> Table:
     """
     with RESULTS.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    others = [name for name in dict.fromkeys(row["method"] for row in rows) if name != OURS]
+    methods = dict.fromkeys(row["method"] for row in rows)
+    others = [name for name in methods if name not in (OURS, "shifted")]  # a null: in the report
     title = f"{card.name} (SYNTHETIC data)" if card.synthetic else card.name
-    table = Table("task", "level", "metric", OURS, *others, title=title)
+    table = Table(title=title)
+    for column in ("task", "level", "metric", OURS):
+        table.add_column(column, no_wrap=True)
+    for column in others:
+        table.add_column(column.replace("_", " "))
     figures: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
     for row in rows:
         key = tuple(row[column] for column in ("task", "level", "metric"))
