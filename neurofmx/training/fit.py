@@ -30,7 +30,7 @@ from neurofmx.models import NeuroFMX
 from neurofmx.objectives import OBJECTIVES
 from neurofmx.objectives.decode import unexplained
 from neurofmx.objectives.masked import hide
-from neurofmx.training.engines import ENGINES, EngineName, OptimizerParams
+from neurofmx.training.engines import ENGINES, Engine, EngineName, OptimizerParams
 from neurofmx.training.inference import batches, vocabulary
 
 
@@ -111,7 +111,7 @@ class Fit:
             raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
         key = self._key()
         self.steps = params.epochs * self.plan.steps_per_epoch
-        self.engine = ENGINES[params.engine](model, params.optimizer, self.steps)
+        self.engine: Engine = ENGINES[params.engine](model, params.optimizer, self.steps)
         self.progress = self._resume(key)
 
     def run(self, title: str) -> Progress:
