@@ -137,6 +137,21 @@ class Recording:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A line that a device's clock follows from some time on, where it was restarted or stepped.
+
+    Attributes:
+        start: First time on the device's clock that it holds for (s).
+        offset: Seconds to add at device time 0.
+        drift: Parts per million.
+    """
+
+    start: float
+    offset: float
+    drift: float
+
+
+@dataclass(frozen=True)
 class Clock:
     """From a device's clock to the recording's: t = offset + (1 + drift · 1e-6) · t_device.
 
@@ -145,16 +160,27 @@ class Clock:
         drift: Parts per million by which the device runs slow (positive) or fast (negative).
         residual: Root mean square of the shared events about the fit (s).
         n_events: Shared events that the fit used; 0 for a clock taken as it is.
+        later: Lines that take over from the first, in order.
     """
 
     offset: float = 0.0
     drift: float = 0.0
     residual: float = 0.0
     n_events: int = 0
+    later: tuple[Piece, ...] = ()
 
     def __call__(self, times: Float[ndarray, " time"]) -> Float[ndarray, " time"]:
-        """Times of the device on the recording's clock (s)."""
-        return self.offset + (1.0 + self.drift * 1e-6) * times
+        """Times of the device on the recording's clock (s).
+
+        Time never runs backwards: where the device jumped ahead, the old line ends where the new
+        one begins.
+        """
+        mapped = self.offset + (1.0 + self.drift * 1e-6) * times
+        for piece in self.later:
+            moved = piece.offset + (1.0 + piece.drift * 1e-6) * times
+            first = piece.offset + (1.0 + piece.drift * 1e-6) * piece.start
+            mapped = np.where(times >= piece.start, moved, np.minimum(mapped, first))
+        return mapped
 
 
 @dataclass(frozen=True)

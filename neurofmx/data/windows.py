@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from neurofmx.data.cards import Card, ClassificationTask, RegressionTask
 from neurofmx.errors import DataError
-from neurofmx.signal.resample import bin_events
+from neurofmx.signal.bins import bin_events
 from neurofmx.types import AlignedRecording, Events, Intervals, Samples
 
 SPLITS = ("train", "valid", "test")
@@ -108,8 +108,13 @@ def signal(recording: AlignedRecording, name: str, kind: type[S]) -> S:
     """A signal of the kind that the card's use of it needs.
 
     Raises:
-        DataError: It is of another kind, such as a table where a trace is to be decoded.
+        DataError: It is absent, or of another kind, such as a table where a trace is to be decoded.
     """
+    if name not in recording.signals:
+        raise DataError(
+            f"recording {recording.id}: no {name!r}, which is optional in the card, but which its "
+            "tasks or windows need; leave the recording out, or name another signal"
+        )
     found = recording.signals[name]
     if not isinstance(found, kind):
         raise DataError(

@@ -16,7 +16,7 @@ from scipy import sparse
 from scipy.ndimage import gaussian_filter1d
 
 from neurofmx.data.cards import Card
-from neurofmx.signal.resample import bin_events
+from neurofmx.signal.bins import bin_events
 from neurofmx.types import AlignedRecording, Events, Intervals, Samples, Signal
 
 

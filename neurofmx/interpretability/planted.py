@@ -20,7 +20,7 @@ from sklearn.metrics import r2_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from neurofmx.signal.resample import bin_events
+from neurofmx.signal.bins import bin_events
 from neurofmx.types import AlignedRecording, Events
 
 ALPHAS = np.logspace(-1, 5, 7)

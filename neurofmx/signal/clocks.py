@@ -1,36 +1,41 @@
 """Clocks: two devices that saw the same pulses, and series of times that are nearly regular.
 
 A device's clock is an affine map of the recording's, t = offset + (1 + drift) · t_device. Pulses
-that both saw give pairs of times, but each side misses some, so pulse k of one need not be pulse
-k of the other. A short stretch of the device's pulses is slid along the reference: the shift at
-which most of them find a partner starts a line, which is then fitted over a stretch twice as
-long, and again, until it spans all pulses. Evenly spaced pulses fit as well one period later;
-such a tie is settled by the residual, by a complete match, or by clocks that started together
-(|offset| below half a period, and as many pulses shared as at any shift); else it is an error.
+that both saw give pairs of times, through which a line is fitted. A clock that was restarted or
+stepped while no pulse came has another line from there on: in each wide interval between pulses
+the lines through the pulses before and after are compared, and parted where they differ by
+far more than the pulses scatter about them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from neurofmx.types import Clock
+from neurofmx.signal.lines import OUTLIER, RESOLUTION, Line, fit_line_robustly
+from neurofmx.signal.restarts import NEAR, WIDE, match_across_steps
+from neurofmx.types import Clock, Piece
 
-MAX_DRIFT = 500e-6  # quartz is within 100 ppm; ten times that is another fault than drift
-ANCHOR = 30  # pulses that are slid: 500 ppm over 30 periods is 1.5% of a period
-TRIALS = 40  # shifts that are followed to the end
-OUTLIER = 5.0  # robust standard deviations
-SHARED = 0.5  # of the pulses of the side that has fewer, at least
-CHANCE = 0.03  # share of matches by which missed pulses make equal shifts differ
-RESOLUTION = 1e-6  # s; residuals below this count as equal
+FEW = 10  # pulses that a line of its own needs
 
 
 @dataclass(frozen=True)
-class _Match:
-    pairs: Int[ndarray, "pair 2"]
-    residual: float  # s, median absolute
-    offset: float  # s, at the device's first pulse
+class ClockFit:
+    """A fitted clock and the pulses that both sides saw.
+
+    Attributes:
+        device: On the device's clock (s).
+        reference: On the reference's clock (s).
+        residual: Reference minus fit (s).
+        used: False for outliers, which the fit left out.
+    """
+
+    clock: Clock
+    device: Float[ndarray, " pulse"]
+    reference: Float[ndarray, " pulse"]
+    residual: Float[ndarray, " pulse"]
+    used: Bool[ndarray, " pulse"]
 
 
 def fit_clock(device: Float[ndarray, " pulse"], reference: Float[ndarray, " event"]) -> Clock:
@@ -42,157 +47,77 @@ def fit_clock(device: Float[ndarray, " pulse"], reference: Float[ndarray, " even
             have missed some and may start at any time.
 
     Raises:
-        ValueError: Fewer than 3 pulses are shared, or two shifts explain them equally well.
+        ValueError: Fewer than 3 pulses are shared, two shifts explain them equally well, or a
+            long run of pulses meets none though the reference had pulses then.
     """
-    pairs = match_events(device, reference)
+    return fit_pulses(device, reference).clock
+
+
+def fit_pulses(device: Float[ndarray, " pulse"], reference: Float[ndarray, " event"]) -> ClockFit:
+    """`fit_clock` with the pulses that it was fitted to."""
+    pairs = match_across_steps(device, reference)
     x, y = device[pairs[:, 0]], reference[pairs[:, 1]]
-    for _ in range(10):
-        drift, at, to = _line(x, y)
-        error = np.abs(_residual(x, y, drift, at, to))
-        keep = error <= max(OUTLIER * 1.4826 * float(np.median(error)), RESOLUTION)
-        if keep.all():
-            break
-        x, y = x[keep], y[keep]
-    residual = float(np.sqrt(np.mean(_residual(x, y, drift, at, to) ** 2)))
-    return Clock(to - (1.0 + drift) * at, drift * 1e6, residual, len(x))
-
-
-def match_events(
-    device: Float[ndarray, " pulse"], reference: Float[ndarray, " event"]
-) -> Int[ndarray, "pair 2"]:
-    """Index into `device` and into `reference` of each pulse that both saw, in order.
-
-    Raises:
-        ValueError: Fewer than 3 pulses are shared, or two shifts explain them equally well.
-    """
-    if min(len(device), len(reference)) < 3:
-        raise ValueError(
-            f"a clock needs 3 shared pulses; the device has {len(device)}, "
-            f"the reference {len(reference)}"
-        )
-    grown = [_grow(device, reference, *start) for start in _starts(device, reference)]
-    matches = [match for match in grown if match and len(match.pairs) >= 3]
-    if not matches:
-        raise ValueError(
-            f"of {len(device)} device and {len(reference)} reference pulses less than half fit one "
-            f"clock within {MAX_DRIFT * 1e6:.0f} ppm. Check that both signals saw the same pulses"
-        )
-    most = max(len(match.pairs) for match in matches)
-    return _settle([m for m in matches if len(m.pairs) >= 0.9 * most], device, reference).pairs
-
-
-def _starts(device: ndarray, reference: ndarray) -> list[tuple[slice, float]]:
-    """Stretches of the device's pulses, each with a shift at which most find a partner."""
-    firsts = {max(0, int(f * (len(device) - ANCHOR))) for f in (0.0, 0.25, 0.5, 0.75, 1.0)}
-    found = []
-    for first in sorted(firsts):
-        anchor = slice(first, min(len(device), first + ANCHOR))
-        found += [(anchor, shift, votes) for shift, votes in _shifts(device[anchor], reference)]
-    best = max((votes for *_, votes in found), default=0)
-    starts = [(anchor, shift) for anchor, shift, votes in found if votes >= 0.7 * best]
-    starts.sort(key=lambda start: -_overlap(device, reference, start[1]))
-    together = sorted(starts, key=lambda start: abs(start[1]))[:2]
-    return starts[:TRIALS] + together
-
-
-def _shifts(anchor: ndarray, reference: ndarray) -> list[tuple[float, int]]:
-    """Shifts (s) at which many pulses of the anchor meet one of the reference, with the number."""
-    shifts = np.sort((reference[:, None] - anchor).ravel())
-    width = 2 * MAX_DRIFT * (anchor[-1] - anchor[0]) + 0.05 * _period(anchor)
-    votes = np.searchsorted(shifts, shifts + width, side="right") - np.arange(len(shifts))
-    good = np.flatnonzero(votes >= max(3, 0.7 * votes.max()))
-    groups = np.split(good, np.flatnonzero(np.diff(shifts[good]) > width) + 1)
-    return [(float(shifts[g].mean() + width / 2), int(votes[g].max())) for g in groups if len(g)]
-
-
-def _overlap(device: ndarray, reference: ndarray, shift: float) -> int:
-    """How many pulses could be shared at this shift."""
-    low = max(device[0] + shift, reference[0])
-    high = min(device[-1] + shift, reference[-1])
-    inside = [int(((t >= low) & (t <= high)).sum()) for t in (device + shift, reference)]
-    return min(inside)
-
-
-def _grow(device: ndarray, reference: ndarray, anchor: slice, shift: float) -> _Match | None:
-    """Fit a line to the anchor's pairs, then to a stretch twice as long, until it spans all."""
-    tolerance = 0.25 * min(_period(device), _period(reference))
-    drift, at, to = 0.0, 0.0, shift
-    first, last = anchor.start, anchor.stop
-    while True:
-        pairs = _nearest(device[first:last], reference, drift, at, to, tolerance)
-        pairs[:, 0] += first
-        if len(pairs) < 3:
-            return None
-        x, y = device[pairs[:, 0]], reference[pairs[:, 1]]
-        drift, at, to = _line(x, y)
-        if abs(drift) > 2 * MAX_DRIFT:  # a short stretch leaves the slope uncertain
-            return None
-        if first == 0 and last == len(device):
-            break
-        length = last - first
-        first, last = max(0, first - length // 2), min(len(device), last + length // 2 + 1)
-    error = float(np.median(np.abs(_residual(x, y, drift, at, to))))
-    # Pulses that meet by chance are few and lie anywhere in the tolerance.
-    if len(pairs) < SHARED * min(len(device), len(reference)) or error > tolerance / 4:
-        return None
-    # The last line may reach pulses that the one before it missed.
-    pairs = _nearest(device, reference, drift, at, to, max(10 * error, tolerance / 10))
-    return _Match(pairs, error, to - at + drift * (device[0] - at))
-
-
-def _nearest(device, reference, drift, at, to, tolerance) -> Int[ndarray, "pair 2"]:
-    """Mutually nearest pulses no further apart than the tolerance (s)."""
-    mapped = to + (1.0 + drift) * (device - at)
-    partner = _closest(reference, mapped)
-    mutual = _closest(mapped, reference[partner]) == np.arange(len(mapped))
-    near = np.abs(reference[partner] - mapped) <= tolerance
-    index = np.flatnonzero(mutual & near)
-    return np.stack([index, partner[index]], axis=1)
-
-
-def _closest(sorted_times: ndarray, times: ndarray) -> ndarray:
-    right = np.clip(np.searchsorted(sorted_times, times), 1, len(sorted_times) - 1)
-    left_is_closer = times - sorted_times[right - 1] <= sorted_times[right] - times
-    return right - left_is_closer
-
-
-def _settle(matches: list[_Match], device: ndarray, reference: ndarray) -> _Match:
-    """The match to believe, or an error where evenly spaced pulses leave it open."""
-    best = min(matches, key=lambda match: match.residual)
-    period = _period(device)
-    tied = [m for m in matches if m.residual <= 1.5 * best.residual + RESOLUTION]
-    rivals = [m for m in tied if abs(m.offset - best.offset) > period / 4]
-    complete = [m for m in tied if len(m.pairs) == len(device) == len(reference)]
-    most = max(len(m.pairs) for m in matches)
-    together = [
-        m for m in tied if abs(m.offset) < period / 2 and len(m.pairs) >= (1 - CHANCE) * most
-    ]
-    for choice in (complete, [] if rivals else [best], together):
-        if choice:
-            return max(choice, key=lambda match: len(match.pairs))
-    raise ValueError(
-        f"the pulses are evenly spaced ({period:.3g} s), so shifts of {best.offset:.6g} s and "
-        f"{rivals[0].offset:.6g} s fit equally well; irregular pulses, or clocks that start "
-        "within half a period of each other, are needed"
+    cuts = _steps(x, y, 0, len(x))
+    residual, used, lines = np.zeros(len(x)), np.ones(len(x), bool), []
+    for start, stop in zip([0, *cuts], [*cuts, len(x)], strict=True):
+        line, used[start:stop] = fit_line_robustly(x[start:stop], y[start:stop])
+        residual[start:stop] = line.residual(x[start:stop], y[start:stop])
+        lines.append(line)
+    later = tuple(
+        Piece(float(x[cut - 1] + x[cut]) / 2, line.offset, line.drift * 1e6)
+        for cut, line in zip(cuts, lines[1:], strict=True)
     )
+    error = float(np.sqrt(np.mean(residual[used] ** 2)))
+    clock = Clock(lines[0].offset, lines[0].drift * 1e6, error, int(used.sum()), later)
+    return ClockFit(clock, x, y, residual, used)
 
 
-def _period(times: ndarray) -> float:
-    return float(np.median(np.diff(times)))
+def _steps(x: ndarray, y: ndarray, start: int, stop: int) -> list[int]:
+    """First pulse of each line after the first, the plainest step found first."""
+    apart = np.maximum(np.diff(x), np.diff(y))
+    wide = np.flatnonzero(apart > WIDE * np.median(apart)) + 1
+    wide = wide[(wide >= start + FEW) & (wide <= stop - FEW)]
+    ends = [start, *wide.tolist(), stop]
+    heights = [_height(x, y, cut, ends) for cut in ends[1:-1]]
+    if not heights or max(heights) < 1.0:
+        return []
+    cut = _true_cut(x, y, ends[1 + int(np.argmax(heights))], ends)
+    return [*_steps(x, y, start, cut), cut, *_steps(x, y, cut, stop)]
 
 
-def _line(x: ndarray, y: ndarray) -> tuple[float, float, float]:
-    """Drift, and the point (at, to) that the line passes through.
+def _height(x: ndarray, y: ndarray, cut: int, ends: list[int]) -> float:
+    """How far the lines before and after part at the cut, by what scatter could part them."""
+    middle = np.array([(x[cut - 1] + x[cut]) / 2])
+    sides, doubt = [], RESOLUTION
+    for part in _sides(cut, ends):
+        line, used = fit_line_robustly(x[part], y[part])
+        sides.append(line(middle)[0])
+        doubt += _doubt(line, x[part][used], y[part][used], middle[0])
+    return float(abs(sides[1] - sides[0])) / (OUTLIER * doubt)
 
-    Differences from the centre are fitted: epoch-sized times squared would lose microseconds.
-    """
-    at, to = x[0] + (x - x[0]).mean(), y[0] + (y - y[0]).mean()
-    lead = (y - to) - (x - at)
-    return float((x - at) @ lead / ((x - at) @ (x - at))), float(at), float(to)
+
+def _sides(cut: int, ends: list[int]) -> tuple[slice, slice]:
+    """Pulses before and after a cut, to the next gap: a step there would hide the one here."""
+    before = max(e for e in ends if e <= cut - FEW)
+    after = min(e for e in ends if e >= cut + FEW)
+    return slice(max(before, cut - NEAR), cut), slice(cut, min(after, cut + NEAR))
 
 
-def _residual(x: ndarray, y: ndarray, drift: float, at: float, to: float) -> ndarray:
-    return (y - to) - (1.0 + drift) * (x - at)
+def _true_cut(x: ndarray, y: ndarray, cut: int, ends: list[int]) -> int:
+    """Of the gaps around a step the one that leaves each pulse on its own side's line."""
+    before, after = (fit_line_robustly(x[part], y[part])[0] for part in _sides(cut, ends))
+    near = slice(max(ends[0], cut - NEAR), min(ends[-1], cut + NEAR))
+    errors = [np.abs(line.residual(x[near], y[near])) for line in (before, after)]
+    cost = np.append(0, np.cumsum(errors[0] - errors[1]))
+    inside = [end for end in ends[1:-1] if near.start <= end <= near.stop]
+    return min(inside, key=lambda end: cost[end - near.start])
+
+
+def _doubt(line: Line, x: ndarray, y: ndarray, at: float) -> float:
+    """Scatter about a line, and the standard error of the line at some time (s)."""
+    scatter = float(np.sqrt((line.residual(x, y) ** 2).sum() / (len(x) - 2)))
+    lever = 1 / len(x) + (at - line.at) ** 2 / ((x - line.at) ** 2).sum()
+    return scatter * (1 + float(np.sqrt(lever)))
 
 
 @dataclass(frozen=True)

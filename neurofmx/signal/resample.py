@@ -1,56 +1,40 @@
-"""Sampling: irregular times to a regular grid, from one rate to another, events to counts.
+"""From one rate to another in a ratio of whole numbers, behind a filter against aliasing.
 
-A `mask` is false where nothing was recorded, and no value crosses a gap: traces are interpolated
-only between neighbours that are close, filtered only within a stretch that has no gap, and counts
-are summed only over bins that were all recorded. Where the mask is false the value is 0.
+Between the input x at samples j and the output y at samples m stands a low-pass h at the rate
+of their common multiple, up · rate = down · new rate, that passes what both rates can carry:
+
+    y[m] = Σ_j h[m · down − j · up] x[j]
+
+h is a windowed sinc (Kaiser, β = 5, as `scipy.signal.resample_poly` takes it), symmetric about 0:
+a feature stays where it was in time, and half of h lies in the future. In causal mode h is the
+minimum-phase filter with the same magnitude (Oppenheim & Schafer 2010, ch. 13), zero before 0. A
+causal symmetric filter would delay everything by 10 samples of the slower rate; minimum phase is
+the least delay that this magnitude allows, about 2 samples, at the price of a slight dispersion.
+
+No value crosses a gap. Before and after a stretch the symmetric filter sees it turned about its
+edge sample (odd reflection), and its weights are set so that constants and ramps come out
+unchanged; the causal one sees the first sample held before, so only constants do.
+
+The weights repeat every `up` outputs, so tiles of outputs are one matrix times shifted stretches
+of the input. Tiles lie at fixed samples, which keeps rows the same however they are sliced.
 """
 
 from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.signal import resample_poly
+from numpy.lib.stride_tricks import as_strided
+from scipy.signal import firwin, minimum_phase
+
+from neurofmx.signal.rows import LazyRows, floating, stretches
 
 MAX_TERM = 1000  # largest numerator or denominator of a ratio of rates
-
-
-def interpolate(
-    values: Num[ndarray, "time channel"],
-    times: Float[ndarray, " time"],
-    t0: float,
-    rate: float,
-    n: int,
-    max_gap: float,
-) -> tuple[Float[ndarray, "n channel"], Bool[ndarray, " n"]]:
-    """Straight lines between neighbours, on the grid t0 + k / rate, with its mask.
-
-    Linear interpolation reads the next sample, so it is not causal. It does not filter: take a
-    rate no lower than the series' own and `resample` from there.
-
-    Args:
-        values: A row with a NaN counts as not recorded.
-        times: Strictly increasing (s).
-        n: Length of the grid.
-        max_gap: Neighbours further apart than this are not joined (s).
-    """
-    good = np.isfinite(values).all(axis=1)
-    values, times = values[good], times[good]
-    out = np.zeros((n, values.shape[1]), np.result_type(values.dtype, np.float32))
-    if len(times) == 0:
-        return out, np.zeros(n, bool)
-    at = t0 + np.arange(n) / rate
-    right = np.clip(np.searchsorted(times, at, side="right"), 1, max(1, len(times) - 1))
-    left, right = right - 1, np.minimum(right, len(times) - 1)
-    width = times[right] - times[left]
-    share = np.divide(at - times[left], width, out=np.zeros(n), where=width > 0)
-    exact = 1e-6 / rate
-    on_left, on_right = np.abs(at - times[left]) < exact, np.abs(at - times[right]) < exact
-    inside = (at >= times[left]) & (at <= times[right]) & (width <= max_gap)
-    mask = inside | on_left | on_right
-    share = np.where(on_left, 0.0, np.where(on_right, 1.0, share))[mask, None]
-    out[mask] = values[left[mask]] * (1 - share) + values[right[mask]] * share
-    return out, mask
+HALF_LENGTH = 10  # samples of the slower rate
+BETA = 5.0  # of the Kaiser window
+TILE = 24  # outputs, about: as many inputs as the filter spans, so half the matrix is not 0
 
 
 def ratio_of(new_rate: float, rate: float, n: int) -> Fraction | None:
@@ -65,74 +49,126 @@ def ratio_of(new_rate: float, rate: float, n: int) -> Fraction | None:
     return close if abs(float(close) / ratio - 1) * n < 0.01 else None
 
 
-def resample(
-    values: Num[ndarray, "time channel"], mask: Bool[ndarray, " time"], ratio: Fraction
-) -> tuple[Float[ndarray, "new channel"], Bool[ndarray, " new"]]:
-    """Band-limited change of rate by `ratio`, each stretch without a gap by itself.
+class Resampled(LazyRows):
+    """Regular samples at `ratio` times their rate, each stretch without a gap by itself.
 
-    The anti-alias filter is a zero-phase FIR low-pass (Kaiser window). It sees what is left of a
-    stretch without the straight line from its first to its last sample, so that constants and
-    ramps come out unchanged.
-    """
-    up, down = ratio.numerator, ratio.denominator
-    size = (len(values) - 1) * up // down + 1 if len(values) else 0
-    out = np.zeros((size, values.shape[1]), np.result_type(values.dtype, np.float32))
-    new_mask = np.zeros(size, bool)
-    for start, stop in stretches(mask):
-        first, last = -(-start * up // down), (stop - 1) * up // down + 1
-        at = np.arange(first, last) * (down / up) - start
-        out[first:last] = _resampled(values[start:stop], start, at, ratio)
-        new_mask[first:last] = True
-    return out, new_mask
-
-
-def _resampled(
-    piece: Num[ndarray, "time channel"], start: int, at: Float[ndarray, " new"], ratio: Fraction
-) -> Float[ndarray, "new channel"]:
-    """A stretch that begins at sample `start`, read at the fractional samples `at`."""
-    up, down = ratio.numerator, ratio.denominator
-    slope = (piece[-1] - piece[0].astype(float)) / max(1, len(piece) - 1)
-    rest = piece - (piece[0] + np.arange(len(piece))[:, None] * slope)
-    before = start % down  # zeros in front, so that both grids share the first point
-    rest = resample_poly(np.pad(rest, ((before, 0), (0, 0))), up, down, axis=0)
-    skip = -(-before * up // down)
-    return rest[skip : skip + len(at)] + piece[0] + at[:, None] * slope
-
-
-def sum_bins(
-    counts: Num[ndarray, "time unit"], mask: Bool[ndarray, " time"], k: int
-) -> tuple[Num[ndarray, "new unit"], Bool[ndarray, " new"]]:
-    """Counts in bins k times as wide: a gap where one of the k is, a last partial bin cut off."""
-    size = len(counts) // k
-    new_mask = np.all(mask[: size * k].reshape(size, k), axis=1)
-    sums = counts[: size * k].reshape(size, k, -1).sum(axis=1)
-    sums[~new_mask] = 0
-    return sums, new_mask
-
-
-def stretches(mask: Bool[ndarray, " time"]) -> list[tuple[int, int]]:
-    """[start, stop) of each run of true."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]])))
-    return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def bin_events(
-    times: Float[ndarray, " event"],
-    index: Int[ndarray, " event"],
-    n_units: int,
-    t0: float,
-    bin_width: float,
-    n_bins: int,
-) -> Int[ndarray, "bin unit"]:
-    """Events of each unit in the half-open bins [t0 + k · bin_width, t0 + (k + 1) · bin_width).
+    Row m lies at input sample m / ratio. It is recorded where its neighbours in the input are;
+    in causal mode, where the last one before it is.
 
     Args:
-        times: In any order (s).
-        index: Unit of each event.
-        bin_width: Seconds.
+        values: Time × channel, on disk or in memory; finite where the mask is true.
+        mask: False where a sample was not recorded (see `finite_rows`); None where all were.
+        ratio: New rate / rate.
+        causal: Use nothing after the time of a row.
     """
-    edges = t0 + np.arange(n_bins + 1) * bin_width
-    place = np.searchsorted(edges, times, side="right") - 1
-    inside = (place >= 0) & (place < n_bins)
-    flat = place[inside] * n_units + index[inside]
-    return np.bincount(flat, minlength=n_bins * n_units).reshape(n_bins, n_units)
+
+    def __init__(
+        self,
+        values: Any,
+        mask: Bool[ndarray, " time"] | None,
+        ratio: Fraction,
+        causal: bool = False,
+    ):
+        n, up, down = values.shape[0], ratio.numerator, ratio.denominator
+        size = (n - 1) * up // down + 1 if n else 0
+        self.shape, self.dtype = (size, values.shape[1]), floating(values.dtype)
+        self._values, self._ratio, self._causal = values, ratio, causal
+        pieces = stretches(np.ones(n, bool) if mask is None else mask)
+        start, stop = np.array(pieces, np.int64).reshape(-1, 2).T
+        first = -(-start * up // down)
+        # A causal row after the last sample of a stretch cannot know yet that a gap has begun.
+        last = -(-stop * up // down) if causal else (stop - 1) * up // down + 1
+        self._pieces = np.stack([start, stop, first, np.minimum(last, size)], axis=1)
+        self.mask = np.zeros(size, bool)
+        for _, _, begin, end in self._pieces:
+            self.mask[begin:end] = True
+
+    def _rows(self, first: int, stop: int) -> Float[ndarray, "time channel"]:
+        begin = np.searchsorted(self._pieces[:, 3], first, "right")
+        end = np.searchsorted(self._pieces[:, 2], stop, "left")
+        out = np.zeros((stop - first, self.shape[1]), self.dtype)
+        for start, finish, low, high in self._pieces[begin:end].tolist():
+            low, high = max(low, first), min(high, stop)
+            out[low - first : high - first] = self._filtered(low, high, start, finish)
+        return out
+
+    def _filtered(
+        self, low: int, high: int, start: int, finish: int
+    ) -> Float[ndarray, "time channel"]:
+        """Rows low to high of the stretch of samples start to finish."""
+        tile = _tile(self._ratio, self._causal, self.dtype)
+        n_outputs, n_inputs = tile.weights.shape
+        begin, end = low // n_outputs, -(-high // n_outputs)
+        need = begin * tile.step - tile.before, (end - 1) * tile.step - tile.before + n_inputs
+        inside = max(start, need[0]), min(finish, need[1])
+        piece = np.ascontiguousarray(self._values[inside[0] : inside[1]], self.dtype)
+        piece = self._extended(piece, inside[0] - need[0], need[1] - inside[1])
+        shifted = as_strided(
+            piece,
+            (end - begin, n_inputs, piece.shape[1]),
+            (tile.step * piece.strides[0], *piece.strides),
+            writeable=False,
+        )
+        rows = np.matmul(tile.weights, shifted).reshape(-1, piece.shape[1])
+        return rows[low - begin * n_outputs : high - begin * n_outputs]
+
+    def _extended(
+        self, piece: Float[ndarray, "time channel"], before: int, after: int
+    ) -> Float[ndarray, "more channel"]:
+        """The piece with what the filter sees beyond the ends of its stretch."""
+        if not before and not after:
+            return piece
+        if self._causal:
+            return np.pad(piece, ((before, after), (0, 0)), mode="edge")
+        return np.pad(piece, ((before, after), (0, 0)), mode="reflect", reflect_type="odd")
+
+
+class _Tile(NamedTuple):
+    """Weights of a tile of outputs, whose first lies `before` inputs into those it sees.
+
+    The next tile sees inputs `step` later.
+    """
+
+    weights: Float[ndarray, "output input"]
+    before: int
+    step: int
+
+
+@lru_cache(maxsize=8)
+def _tile(ratio: Fraction, causal: bool, dtype: np.dtype) -> _Tile:
+    up, down = ratio.numerator, ratio.denominator
+    taps, past = _lowpass(max(up, down), causal)
+    future = len(taps) - 1 - past
+    n_outputs = up * max(1, TILE // up)
+    before = past // up
+    after = ((n_outputs - 1) * down + future) // up
+    # From each output to each input, in samples of the common multiple of both rates.
+    ahead = np.arange(-before, after + 1) * up - np.arange(n_outputs)[:, None] * down
+    seen = (ahead >= -past) & (ahead <= future)
+    weights = np.where(seen, taps[np.where(seen, past + ahead, 0)], 0.0)
+    weights /= weights.sum(axis=1, keepdims=True)
+    if future:
+        weights = _without_lead(weights, ahead / max(up, down))
+    return _Tile(weights.astype(dtype), before, n_outputs // up * down)
+
+
+@lru_cache(maxsize=8)
+def _lowpass(most: int, causal: bool) -> tuple[Float[ndarray, " tap"], int]:
+    """The filter from past to future, and how many of its samples are past."""
+    if most == 1:
+        return np.ones(1), 0
+    taps = firwin(2 * HALF_LENGTH * most + 1, 1 / most, window=("kaiser", BETA))
+    if causal:
+        return minimum_phase(taps, half=False)[::-1], len(taps) - 1
+    return taps, len(taps) // 2
+
+
+def _without_lead(
+    weights: Float[ndarray, "output input"], ahead: Float[ndarray, "output input"]
+) -> Float[ndarray, "output input"]:
+    """The weights, which sum to 1, tilted a little so that their centre lies at their output."""
+    taper = np.maximum(1 - (ahead / HALF_LENGTH) ** 2, 0)  # wide, so only the slowest are touched
+    share = taper / taper.sum(axis=1, keepdims=True)
+    tilt = share * (ahead - (share * ahead).sum(axis=1, keepdims=True))
+    lead = (weights * ahead).sum(axis=1, keepdims=True)
+    return weights - tilt * lead / (tilt * ahead).sum(axis=1, keepdims=True)
