@@ -45,10 +45,11 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> torch, the version that constraints.txt pins (some minutes)"
 	@$(PIP) torch
 	@echo "==> NeuroFM-X and what it needs (some minutes)"
-	@$(PIP) -e ".[train,dev]"
+	@$(PIP) -e ".[train,ibl,bench,dev]"
 	@touch $@
 
 clean:
-	@echo "==> Removing .venv, caches and the results of every stage"
+	@echo "==> Removing .venv, caches and the results of every stage (downloads in storage/raw stay)"
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .dvc/cache .dvc/tmp
-	@find storage -mindepth 1 ! -name README.md -delete
+	@find storage -mindepth 1 -path storage/raw -prune -o ! -name README.md -type f -exec rm -f {} +
+	@find storage -mindepth 1 -type d -empty -delete

@@ -22,7 +22,8 @@ from rich.markup import escape
 import neurofmx
 from neurofmx import project
 from neurofmx.config import PARAMS_FILE, load_params
-from neurofmx.data.cards import FOLDER, save_card
+from neurofmx.data.cards import FOLDER, load_card, save_card
+from neurofmx.data.manifests import load_manifest
 from neurofmx.errors import NeuroFMXError, TransientError, UserError, is_transient
 from neurofmx.stages import STAGES
 
@@ -127,6 +128,7 @@ def run(
     for change in project.set_params([*chosen, *(changes or [])]):
         console.print(f"{PARAMS_FILE}: {escape(change)}")
     card = project.chosen_card()
+    load_manifest(card)  # DVC only says that a file is absent
     code = project.reproduce(until)
     if code:
         raise typer.Exit(code)
@@ -146,11 +148,11 @@ def inspect(file: Path) -> None:
 
 @app.command()
 def card(
-    path: Annotated[Path, typer.Argument(help="An NWB file, or a folder of them.")],
+    path: Annotated[Path, typer.Argument(help="A recording's file, or a folder of them.")],
     name: Annotated[str, typer.Option(help="The card becomes datasets/NAME.yaml.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the card.")] = False,
 ) -> None:
-    """Write a dataset card from NWB files, for a person to edit."""
+    """Write a dataset card from recordings, for a person to edit, and pin their files."""
     root = project.find_root(Path.cwd())
     if not path.is_absolute():
         path = Path(os.path.relpath(path, root))
@@ -158,14 +160,33 @@ def card(
     target = FOLDER / f"{name}.yaml"
     if target.exists() and not force:
         raise UserError(f"{target} exists and may hold a person's edits; --force overwrites it")
-    from neurofmx.data.suggest import suggest  # late, as above
+    from neurofmx.data import manifests  # late, as above
+    from neurofmx.data.suggest import suggest
 
     made = suggest(path, name)
+    manifests.save_manifest(manifests.resolve(made))
     console.print(
         f"Wrote {save_card(made)}: {len(made.signals)} signals, tasks {', '.join(made.tasks)}.\n"
         "Edit it: the modality of each signal and whether it is an input, the tasks, windows and "
         f"split, the licence.\nThen: neurofmx run --dataset {name}"
     )
+
+
+@app.command()
+def resolve(dataset: Annotated[str, typer.Argument(help="Name of a card in datasets/.")]) -> None:
+    """Find the files of a data set and pin them in datasets/manifests/, to be committed."""
+    os.chdir(project.find_root(Path.cwd()))
+    from neurofmx.data import manifests  # late, as above
+
+    made, path = load_card(dataset), manifests.FOLDER / f"{dataset}.json"
+    old = manifests.read_manifest(path) if path.exists() else None
+    new = manifests.resolve(made)
+    manifests.save_manifest(new)
+    for change in manifests.changes(old, new):
+        console.print(f"  {escape(change)}")
+    version = f" of version {new.version}" if new.version else ""
+    size = sum(asset.size for asset in new.assets) / 1e6
+    console.print(f"{path}: {len(new.assets)} files{version}, {size:,.1f} MB")
 
 
 @app.callback(invoke_without_command=True)

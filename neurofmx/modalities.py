@@ -8,7 +8,7 @@ class Modality:
     """One kind of signal.
 
     Attributes:
-        unit: SI unit of its values after ingest.
+        unit: SI unit of its values after ingest; files that do not know theirs keep their word.
         rates: Lowest and highest rate that is usual for it (Hz); outside, validate warns.
         tokenizer: Row of `TOKENIZERS` that turns it into tokens, or None for what is only a
             target or a table.
@@ -26,7 +26,11 @@ MODALITIES: dict[str, Modality] = {
     "eeg": Modality("V", (100.0, 5e3), "continuous"),
     "ecog": Modality("V", (200.0, 1e4), "continuous"),
     "emg": Modality("V", (100.0, 1e4), "continuous"),
+    "intracellular": Modality("V", (1e3, 2e5), None),  # patch clamp: V, or A where V is held
     "calcium": Modality("1", (1.0, 200.0), "binned"),
+    "fmri": Modality("1", (0.1, 10.0), "continuous"),
+    "video": Modality("1", (1.0, 1e3), None),
+    "audio": Modality("1", (8e3, 5e5), None),
     "pose": Modality("m", (10.0, 500.0), "continuous"),
     "eye": Modality("m", (10.0, 2e3), "continuous"),
     "behavior": Modality("1", (0.5, 5e3), None),

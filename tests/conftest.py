@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from neurofmx.data import synthetic
-from neurofmx.data.cards import SyntheticSource
+from neurofmx.data.sources.synthetic import SyntheticSource
 
 ROOT = Path(__file__).parents[1]
 SMALL = SyntheticSource(subjects=2, recordings=1, units=6, duration=30.0, drift=80.0)
@@ -35,5 +35,5 @@ def small_synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synthetic")
     for recording in synthetic.recordings(SMALL):
         path, truth = folder / f"{recording}.nwb", folder / "truth" / f"{recording}.npz"
-        synthetic.write_recording(SMALL, recording, 0, f"test-{recording}", path, truth)
+        synthetic.write_recording(SMALL, recording, f"test-{recording}", path, truth)
     return folder

@@ -11,9 +11,14 @@ from neurofmx.data import store
 from neurofmx.data.cards import save_card
 from neurofmx.stages import base
 from neurofmx.training.fit import untrained
-from neurofmx.types import AlignedRecording, Clock
+from neurofmx.types import AlignedRecording, Clock, Events, Recording, Samples
 
 PRETRAINED, LEFT_OUT = "made-1", "made-2"
+CAMERA = {
+    "sync": {"path": "sync", "modality": "pulses"},
+    "camera_sync": {"path": "camera_sync", "modality": "pulses"},
+    "video": {"path": "video", "modality": "behavior", "frames": True, "input": False},
+}
 
 
 def make_storage(folder: Path, synthetic: bool = False) -> None:
@@ -21,13 +26,19 @@ def make_storage(folder: Path, synthetic: bool = False) -> None:
 
     `made-1` was pretrained on; `made-2` is for adapt, which left no model. Weights are random.
     """
-    spec = card(adapt=[LEFT_OUT], synthetic=synthetic)
+    signals = card().model_dump(mode="json")["signals"] | CAMERA
+    clocks = {"camera": {"signals": ["video"], "device": "camera_sync", "reference": "sync"}}
+    spec = card(adapt=[LEFT_OUT], synthetic=synthetic, signals=signals, clocks=clocks)
     save_card(spec, folder / "datasets")
     made = [recording(PRETRAINED), recording(LEFT_OUT, seed=1)]
     for each in made:
-        clocks = {"camera": Clock(1.0, 79.9, 1e-5, 30)}
-        aligned = AlignedRecording(**{**vars(each), "clocks": clocks})
+        fitted = {"camera": Clock(1.0, 79.9, 1e-5, 30)}
+        aligned = AlignedRecording(**{**vars(each), "clocks": fitted})
         store.write(aligned, base.folder("align") / f"{each.id}.zarr", "key")
+        filmed = Recording(
+            each.id, each.subject, each.species, each.dataset, each.signals | _camera()
+        )
+        store.write(filmed, base.folder("ingest") / f"{each.id}.zarr", "key")
     windows = shards(base.folder("tokenize"), made)
     model = untrained(model_config(windows, [PRETRAINED]), seed=1)
     model.save_pretrained(base.folder("pretrain"))
@@ -39,6 +50,17 @@ def make_storage(folder: Path, synthetic: bool = False) -> None:
     base.write_manifest("adapt", spec.name, {}, reason="made so in a test")
     _measurements()
     _truth(made)
+
+
+def _camera() -> dict[str, Events | Samples]:
+    """Pulses that a camera saw a second late, and its frames of 20 Hz."""
+    pulses, one = np.cumsum(np.linspace(0.7, 1.3, 40)), pd.DataFrame({"id": [0]})
+    frames = np.arange(0.0, 40.0, 0.05) + 1e-3 * np.sin(np.arange(800))
+    return {
+        "sync": Events(pulses, np.zeros(40, int), one, "pulses"),
+        "camera_sync": Events(pulses - 1.0, np.zeros(40, int), one, "pulses"),
+        "video": Samples(frames[:, None], "1", times=frames),
+    }
 
 
 def _measurements() -> None:

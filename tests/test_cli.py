@@ -13,6 +13,7 @@ import neurofmx
 from neurofmx import cli, project
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
+from neurofmx.data.manifests import load_manifest
 from neurofmx.errors import DataError, TransientError, UserError
 from neurofmx.stages import STAGES
 
@@ -45,6 +46,7 @@ def fake_stage(monkeypatch, error=None):
 
     class Params(StageParams):
         workers: int = 2
+        access: str = "download"
 
     def run(params):
         if error is not None:
@@ -124,7 +126,10 @@ def test_a_stage_that_ends_well_leaves_no_error(call, folder, monkeypatch):
     [
         ("ingst.workers=1", "-S ingst.workers: unknown key. Did you mean 'ingest'?"),
         ("workers=1", "-S workers: unknown key."),
-        ("ingest.wokers=1", "wokers: unknown key. Did you mean 'workers'? Known keys: dataset, se"),
+        (
+            "ingest.wokers=1",
+            "wokers: unknown key. Did you mean 'workers'? Known keys: access, dataset, se",
+        ),
         ("ingest.workers=many", "workers: Input should be a valid integer"),
         ("ingest.workers.x=1", "-S ingest.workers.x: ingest.workers has no keys below"),
         ("ingest.workers", "give it as section.key=value"),
@@ -208,8 +213,10 @@ def test_card_from_files_is_one_that_loads(call, folder, small_synthetic):
     assert code == 0
     assert "datasets/mine.yaml" in out
     card = load_card("mine")
-    assert len(card.source.files) == 2
     assert card.tasks
+    assert {asset.path for asset in load_manifest(card).assets} == {
+        path.name for path in small_synthetic.glob("*.nwb")
+    }
 
 
 def test_card_keeps_a_relative_path_relative_to_the_project(call, folder, small_synthetic):
@@ -271,11 +278,36 @@ signals:
   speed: {path: acquisition/speed, modality: behavior}
 tasks: {speed: {kind: regression, signal: speed}}
 """
+PINNED = """{"dataset": "gone", "assets": [{"path": "a.nwb", "size": 1, "sha256": "0"}],
+"source": {"kind": "local", "path": "nowhere", "pattern": "**/*.nwb"}}"""
+
+
+def test_run_asks_for_a_manifest_first(call, folder):
+    (folder / "datasets" / "gone.yaml").write_text(CARD)
+    code, _, err = call("run", "--dataset", "gone")
+    assert code == 2
+    assert "run `neurofmx resolve gone`" in err
+
+
+def test_resolve_pins_files_and_says_what_changed(call, folder, small_synthetic):
+    shutil.copytree(small_synthetic, folder / "data")
+    assert call("card", "data", "--name", "mine")[0] == 0
+    before = (folder / "datasets/manifests/mine.json").read_bytes()
+    code, out, _ = call("resolve", "mine")
+    assert code == 0
+    assert "2 files" in out
+    assert (folder / "datasets/manifests/mine.json").read_bytes() == before
+    (folder / "data" / "synthetic-1-1.nwb").write_bytes(b"other")
+    (folder / "data" / "synthetic-2-1.nwb").rename(folder / "data" / "renamed.nwb")
+    _, out, _ = call("resolve", "mine")
+    for line in ("added renamed.nwb", "removed synthetic-2-1.nwb", "changed synthetic-1-1.nwb"):
+        assert line in out
 
 
 def test_run_exits_with_the_code_of_the_stage_that_failed(tmp_path):
     make_project(tmp_path)
     (tmp_path / "datasets" / "gone.yaml").write_text(CARD)
+    (tmp_path / "datasets/manifests/gone.json").write_text(PINNED)
     done = command(tmp_path, "neurofmx", "run", "--dataset", "gone", check=False)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "params.yaml: dataset: demo → gone" in done.stdout

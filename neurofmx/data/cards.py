@@ -1,72 +1,60 @@
 """Dataset cards: `datasets/<name>.yaml` says what a data set is and how it is to be read.
 
-A card names its source, pins its files by checksum, maps paths inside the files to modalities,
-and states what is to be decoded and how time is split. `neurofmx card` writes one from files; a
-person edits it. Everything else about the pipeline is in `params.yaml`.
+A card names its source, maps paths inside the files to modalities, and states what is to be
+decoded and how time is split. `neurofmx card` writes one from files; a person edits it;
+`neurofmx resolve` pins its files in a manifest beside it. Everything else about the pipeline is in
+`params.yaml`.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from neurofmx.config import Params, build, read_yaml
+from neurofmx.data.sources import AnySource
 from neurofmx.errors import UserError
 from neurofmx.modalities import MODALITIES
 
 FOLDER = Path("datasets")
 
 
-class PinnedFile(Params):
-    """A file as it was when the card was written."""
-
-    path: str  # relative to the source's path
-    size: int  # bytes
-    sha256: str
-
-
-class LocalSource(Params):
-    """NWB files in a folder, or one file."""
-
-    kind: Literal["local"] = "local"
-    path: Path
-    pattern: str = "**/*.nwb"
-    files: list[PinnedFile] = []  # empty: whatever the pattern finds
-
-
-class SyntheticSource(Params):
-    """NWB files that `neurofmx.data.synthetic` writes, with the truth beside them.
-
-    Attributes:
-        duration: Length of each recording (s).
-        drift: Parts per million by which the camera's clock runs slow.
-    """
-
-    kind: Literal["synthetic"] = "synthetic"
-    subjects: int = 2
-    recordings: int = 2  # per subject
-    units: int = 40
-    duration: float = 300.0
-    drift: float = 80.0
-
-
-Source = Annotated[LocalSource | SyntheticSource, Field(discriminator="kind")]
-
-
 class SignalCard(Params):
     """One signal of every recording.
 
     Attributes:
-        path: Where it lies inside the NWB file.
+        path: Where it lies inside the file, or several places of which the first that is there
+            counts; `*` stands for any name.
         modality: A row of `MODALITIES`.
+        which: Of several places that `path` matches, in sorted order, this one is meant (from 0);
+            None refuses several.
+        optional: A recording without it is used all the same.
+        keep: Only the units or channels whose column has one of these values, or a number in
+            [low, high]; null leaves a side open.
+        stamps: Where in its sample or bin a time stamp lies.
+        nominal: Rate that the device was set to (Hz); validate holds the times to it.
+        frames: Its samples are frames of a device that runs at a fixed rate: align removes the
+            jitter of their stamps and finds those that were dropped.
         rate: Rate to resample to in align (Hz); None keeps its own.
+        method: How align reads values between samples; None: linear, or previous in a causal card.
+        max_gap: Neighbours further apart than this are not joined (s); None: 3 samples.
+        size: Height and width to which the frames of a video are shrunk (pixels).
         input: False for what the model must never see (a target, a table).
     """
 
-    path: str
+    path: str | list[str]
     modality: str
+    which: int | None = Field(None, ge=0)
+    optional: bool = False
+    keep: dict[str, list[Any]] = {}
+    stamps: Literal["start", "center", "end"] = "start"
+    nominal: float | None = Field(None, gt=0)
+    frames: bool = False
     rate: float | None = Field(None, gt=0)
+    method: Literal["previous", "nearest", "linear", "pchip", "cubic"] | None = None
+    max_gap: float | None = Field(None, gt=0)
+    size: tuple[int, int] = (32, 32)
     input: bool = True
 
     @model_validator(mode="after")
@@ -74,6 +62,11 @@ class SignalCard(Params):
         if self.modality not in MODALITIES:
             raise ValueError(f"unknown modality; choose from {', '.join(MODALITIES)}")
         return self
+
+    @property
+    def paths(self) -> list[str]:
+        """`path` as a list."""
+        return [self.path] if isinstance(self.path, str) else self.path
 
 
 class ClockCard(Params):
@@ -162,6 +155,24 @@ class Split(Params):
         return self
 
 
+class CheckCard(Params):
+    """A threshold of one check, for one data set.
+
+    Attributes:
+        min, max: Instead of the check's own; None keeps that.
+        severity: `critical` quarantines, `warning` only lists, `off` leaves the check out.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    severity: Literal["critical", "warning", "off"] | None = None
+
+    @field_validator("severity", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # as YAML reads a bare off
+
+
 class Card(Params):
     """A data set.
 
@@ -170,6 +181,9 @@ class Card(Params):
         signals: By the name they have in every later stage.
         tasks: What is decoded, by name.
         adapt: Ids of recordings kept out of pretraining, to adapt to.
+        dialect: What is particular to the files of a data set: a row of `DIALECTS`.
+        causal: No sample is computed from a later one: align filters and reads values forward.
+        checks: Thresholds of validate that differ from `CHECKS` for this data set.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -177,13 +191,16 @@ class Card(Params):
     licence: str
     citation: str = ""
     synthetic: bool = False
-    source: Source
+    source: AnySource
+    dialect: Literal["plain", "ibl", "allen", "nlb", "falcon", "alf"] = "plain"
     signals: dict[str, SignalCard]
     clocks: dict[str, ClockCard] = {}
     tasks: dict[str, Task]
     windows: Windows = Windows()
     split: Split = Split()
     adapt: list[str] = []
+    causal: bool = False
+    checks: dict[str, CheckCard] = {}
 
     @model_validator(mode="after")
     def _names_exist(self):
@@ -198,6 +215,16 @@ class Card(Params):
                 raise ValueError(
                     f"{where} names {signal!r}, which is not among signals: "
                     f"{', '.join(self.signals)}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _causal(self):
+        for name, signal in self.signals.items():
+            if self.causal and signal.method not in (None, "previous"):
+                raise ValueError(
+                    f"signals.{name}.method is {signal.method!r}, which reads later samples, and "
+                    "the card is causal; choose 'previous'"
                 )
         return self
 
@@ -228,9 +255,14 @@ def load_card(name: str, folder: Path = FOLDER) -> Card:
 
 
 def save_card(card: Card, folder: Path = FOLDER) -> Path:
-    """Write a card; the file is meant to be edited by a person."""
+    """Write a card; the file is meant to be edited by a person, so defaults are left out."""
     path = folder / f"{card.name}.yaml"
     folder.mkdir(exist_ok=True)
     content = card.model_dump(mode="json", exclude_none=True)
+    for key, field in Card.model_fields.items():
+        if key not in ("windows", "split") and content.get(key) == field.default:
+            del content[key]
+    for name, signal in card.signals.items():
+        content["signals"][name] = signal.model_dump(mode="json", exclude_defaults=True)
     path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
     return path

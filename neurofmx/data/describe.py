@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy import ndarray
-from pynwb import NWBFile
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
 from neurofmx.data import store
-from neurofmx.data.guess import guess_modality
-from neurofmx.data.nwb import contents, open_nwb
-from neurofmx.data.nwb_signals import Stream, read_signal
+from neurofmx.data.cards import SignalCard
+from neurofmx.data.readers import open_contents
+from neurofmx.data.readers.base import Contents
 from neurofmx.errors import DataError, UserError
 from neurofmx.types import Events, Intervals, Recording, Samples, Signal
 
@@ -46,17 +45,17 @@ def describe(path: Path) -> RenderableType:
 
 
 def tables(path: Path) -> dict[str, pd.DataFrame]:
-    """Streams, units, intervals and behaviour of an NWB file or of a `.zarr` of any stage.
+    """Streams, units, intervals and behaviour of a file with a reader or of a `.zarr` of any stage.
 
     Raises:
         UserError, DataError: There is no such file, or it is no recording.
     """
     if not path.exists():
-        raise UserError(f"{path} does not exist; give an NWB file or a storage/*/*.zarr")
+        raise UserError(f"{path} does not exist; give a recording's file or a storage/*/*.zarr")
     if path.is_dir() and store.read_key(path) is not None:
         return _of_store(store.read(path))
-    with closing((nwb := open_nwb(path)).read_io):
-        return _of_nwb(path, nwb)
+    with closing(open_contents(path)) as contents:
+        return _of_file(path, contents)
 
 
 def _of_store(recording: Recording) -> dict[str, pd.DataFrame]:
@@ -65,27 +64,22 @@ def _of_store(recording: Recording) -> dict[str, pd.DataFrame]:
     return _tables(facts, [Entry(n, type(s).__name__, s.modality, s) for n, s in signals])
 
 
-def _of_nwb(path: Path, nwb: NWBFile) -> dict[str, pd.DataFrame]:
-    subject = nwb.subject
-    facts = {
-        "file": path.name,
-        "session": nwb.session_description,
-        "start": nwb.session_start_time.isoformat(),
-        "subject": subject.subject_id if subject else "unknown",
-        "species": subject.species if subject else "unknown",
-        "notes": nwb.notes or "",
-    }
-    return _tables(facts, [_entry(where, stream) for where, stream in contents(nwb).items()])
+def _of_file(path: Path, contents: Contents) -> dict[str, pd.DataFrame]:
+    about = contents.about
+    facts = {"file": path.name, "subject": about.subject, "species": about.species}
+    facts |= about.provenance | {"notes": about.notes}
+    return _tables(facts, [_entry(where, contents) for where in contents.kinds])
 
 
-def _entry(path: str, stream: Stream) -> Entry:
-    kind, modality = type(stream).__name__, guess_modality(path, stream)
+def _entry(path: str, contents: Contents) -> Entry:
+    kind, modality = contents.kinds[path], contents.guess(path)
     if modality is None:
         return Entry(path, kind, "", None, "not read")
     try:
-        return Entry(path, kind, modality, read_signal(stream, path, modality))
+        signal = contents.read(path, SignalCard(path=path, modality=modality))
     except DataError as error:
         return Entry(path, kind, modality, None, str(error))
+    return Entry(path, kind, modality, signal)
 
 
 def _tables(facts: dict[str, str], entries: list[Entry]) -> dict[str, pd.DataFrame]:

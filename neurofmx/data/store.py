@@ -2,15 +2,18 @@
 
     <recording>.zarr           attributes: id, subject, species, dataset, key, schema, provenance
         <signal>/              attributes: kind, modality, unit, rate, t0, source
-            values             time × channel (samples)
+            values             time × channel (samples); integers with `scale_factor`, `add_offset`
             times, mask        time, where irregular; where there are gaps
-            event_times, unit  event, with `second_first` [second]: first event at or after t0 + k
+            event_times, unit  event
+            second_first       second: first event, or irregular sample, at or after `start` + k
             start, stop        interval
             table_<column>     one array per column of the signal's table
 
 Chunks hold a second (and at least 1024 samples), shards a minute, so a short window costs one
-small read and a store has few files. Written under a temporary name and renamed: a store that is
-there is whole.
+small read and a store has few files. Shards are written by Dask, side by side where its
+configuration gives it workers; bytes do not depend on how many. Integers stay integers and carry
+their scale as the CF conventions say, which xarray applies by itself. Written under a temporary
+name and renamed: a store that is there is whole.
 """
 
 import json
@@ -23,16 +26,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import zarr
-from zarr.codecs import BloscCodec
 
+from neurofmx.data.arrays import Scaled
+from neurofmx.data.stored import StoredGroup
+from neurofmx.data.storing import copy, put, put_times
 from neurofmx.errors import DataError
-from neurofmx.types import AlignedRecording, Clock, Events, Intervals, Recording, Samples, Signal
+from neurofmx.types import (
+    AlignedRecording,
+    Clock,
+    Events,
+    Intervals,
+    Piece,
+    Recording,
+    Samples,
+    Signal,
+)
 
-SCHEMA = 1
-CHUNK_SECONDS = 1.0
-CHUNK_ROWS = 1024  # at least: a slow signal in chunks of a second would be all overhead
-SHARD_CHUNKS = 60
-BLOCK_BYTES = 64 * 2**20  # copied at a time, so memory does not grow with the recording
+SCHEMA = 2
+BLOCK_BYTES = 64 * 2**20  # read at a time by `Buffered`
 TABLE = "table_"
 
 
@@ -76,6 +87,17 @@ def read(path: Path) -> Recording:
     Raises:
         DataError: There is no recording there, or it was written by another schema.
     """
+    group = open_stored(path)
+    signals = {name: _read_signal(signal) for name, signal in group.groups().items()}
+    return recording_of(group.attrs, signals)
+
+
+def open_stored(path: Path) -> StoredGroup:
+    """The arrays at `path`.
+
+    Raises:
+        DataError: There is no recording there, or it was written by another schema.
+    """
     attributes = _attributes(path)
     if attributes is None:
         raise DataError(f"{path} holds no recording; run the stage that writes it")
@@ -83,13 +105,20 @@ def read(path: Path) -> Recording:
         raise DataError(
             f"{path} has schema {attributes['schema']}, this version reads {SCHEMA}; re-run ingest"
         )
-    root = zarr.open_group(path, mode="r")
-    signals = {name: _read_signal(group) for name, group in sorted(root.groups())}
+    return StoredGroup(path)
+
+
+def recording_of(attributes: dict[str, Any], signals: dict[str, Signal]) -> Recording:
+    """A recording from the attributes of its store and its signals."""
     fields = {k: attributes[k] for k in ("id", "subject", "species", "dataset", "provenance")}
     if "clocks" not in attributes:
         return Recording(signals=signals, **fields)
-    clocks = {name: Clock(**clock) for name, clock in attributes["clocks"].items()}
+    clocks = {name: _clock(**clock) for name, clock in attributes["clocks"].items()}
     return AlignedRecording(signals=signals, clocks=clocks, **fields)
+
+
+def _clock(later: list[dict[str, float]], **line: Any) -> Clock:
+    return Clock(**line, later=tuple(Piece(**piece) for piece in later))
 
 
 class Buffered:
@@ -153,78 +182,42 @@ def _write_signal(root: zarr.Group, name: str, signal: Signal) -> None:
     if isinstance(signal, Samples):
         attributes |= {"kind": "samples", "unit": signal.unit, "rate": signal.rate, "t0": signal.t0}
         group = root.create_group(name, attributes=attributes)
-        _copy(group, "values", signal.values, signal.rate, ("time", "channel"))
-        for part in ("times", "mask"):
-            if getattr(signal, part) is not None:
-                _put(group, part, getattr(signal, part), "time")
+        copy(group, "values", signal.values, signal.rate, ("time", "channel"))
+        if signal.times is not None:
+            put_times(group, "times", signal.times, "time")
+        if signal.mask is not None:
+            copy(group, "mask", signal.mask, None, ("time",))
         _write_table(group, signal.channels, "channel")
     elif isinstance(signal, Events):
-        first, _ = signal.span
-        t0 = float(np.floor(first))
-        group = root.create_group(name, attributes=attributes | {"kind": "events", "t0": t0})
-        _put(group, "event_times", signal.times, "event")
-        _put(group, "unit", signal.index.astype(np.int32), "event")
-        seconds = np.arange(t0, signal.span[1] + 1.0)
-        _put(group, "second_first", np.searchsorted(signal.times, seconds), "second")
+        group = root.create_group(name, attributes=attributes | {"kind": "events"})
+        put_times(group, "event_times", signal.times, "event")
+        copy(group, "unit", signal.index.astype(np.int32), None, ("event",))
         _write_table(group, signal.units, "source")
     else:
         group = root.create_group(name, attributes=attributes | {"kind": "intervals"})
-        _put(group, "start", signal.start, "interval")
-        _put(group, "stop", signal.stop, "interval")
+        put(group, "start", signal.start, "interval")
+        put(group, "stop", signal.stop, "interval")
         _write_table(group, signal.columns, "interval")
 
 
-def _read_signal(group: Any) -> Signal:
-    attributes = dict(group.attrs)
-    kind = attributes.pop("kind")
-    common = {"modality": attributes["modality"], "source": attributes["source"]}
-    table = _read_table(group)
+def _read_signal(group: StoredGroup) -> Signal:
+    attributes, table = group.attrs, table_of(group)
+    kind, common = attributes["kind"], {k: attributes[k] for k in ("modality", "source")}
     if kind == "samples":
-        parts = {part: group[part][:] for part in ("times", "mask") if part in group}
+        times, mask = (group[p][:] if p in group else None for p in ("times", "mask"))
         rate, t0, unit = (attributes[k] for k in ("rate", "t0", "unit"))
-        return Samples(group["values"], unit, rate, t0, channels=table, **parts, **common)
+        return Samples(values_of(group), unit, rate, t0, times, mask, table, **common)
     if kind == "events":
         return Events(group["event_times"][:], group["unit"][:], table, **common)
     return Intervals(group["start"][:], group["stop"][:], table, **common)
 
 
-def _codec() -> BloscCodec:
-    return BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle")
-
-
-def _put(group: zarr.Group, name: str, values: np.ndarray, dimension: str) -> None:
-    """A short array in one chunk."""
-    values = np.asarray(values)
-    text = values.dtype.kind in "OUTS"
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        chunks=(max(1, len(values)),),
-        dtype=str if text else values.dtype,
-        compressors=None if text else _codec(),
-        dimension_names=[dimension],
-    )
-    array[:] = values.astype(np.dtypes.StringDType()) if text else values
-
-
-def _copy(group: zarr.Group, name: str, values: Any, rate: float | None, dims: tuple) -> None:
-    """A long array, block by block, chunked by the second and sharded by the minute."""
-    n, channels = values.shape
-    chunk = max(CHUNK_ROWS, round(CHUNK_SECONDS * (rate or 0.0)))
-    array = group.create_array(
-        name,
-        shape=(n, channels),
-        chunks=(chunk, channels),
-        shards=(chunk * SHARD_CHUNKS, channels),
-        dtype=values.dtype,
-        compressors=_codec(),
-        dimension_names=list(dims),
-    )
-    shard = chunk * SHARD_CHUNKS
-    shards_at_once = max(1, BLOCK_BYTES // max(1, shard * channels * values.dtype.itemsize))
-    for first in range(0, n, shard * shards_at_once):
-        rows = slice(first, min(n, first + shard * shards_at_once))
-        array[rows] = values[rows]
+def values_of(group: StoredGroup) -> Any:
+    """The samples on disk, in their unit."""
+    array = group["values"]
+    if "scale_factor" not in array.attrs:
+        return array
+    return Scaled(array, array.attrs["scale_factor"], array.attrs["add_offset"])
 
 
 def _write_table(group: zarr.Group, table: pd.DataFrame, dimension: str) -> None:
@@ -234,12 +227,10 @@ def _write_table(group: zarr.Group, table: pd.DataFrame, dimension: str) -> None
         values = table[column].to_numpy()
         if values.dtype == object:
             values = np.array(["" if pd.isna(v) else str(v) for v in values], dtype=str)
-        _put(group, TABLE + column, values, dimension)
+        put(group, TABLE + column, values, dimension)
 
 
-def _read_table(group: Any) -> pd.DataFrame:
-    columns = {}
-    for column in group.attrs["columns"]:
-        values = group[TABLE + column][:]
-        columns[column] = values.astype(object) if values.dtype.kind == "T" else values
+def table_of(group: StoredGroup) -> pd.DataFrame:
+    """The table of a signal."""
+    columns = {column: group[TABLE + column][:] for column in group.attrs["columns"]}
     return pd.DataFrame(columns, index=range(group.attrs["rows"]))

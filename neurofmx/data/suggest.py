@@ -1,8 +1,8 @@
-"""A dataset card suggested from NWB files: `neurofmx card` writes it, a person edits it.
+"""A dataset card suggested from recordings: `neurofmx card` writes it, a person edits it.
 
 Signals that every readable file has are taken over with a guessed modality. Places and velocities
 become regression tasks, columns of intervals with few labels become classification tasks; windows
-and splits follow from how the recording is cut. Files are pinned by checksum.
+and splits follow from how the recording is cut.
 """
 
 import re
@@ -12,23 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pynwb import NWBFile
 
 from neurofmx.data.cards import (
     Card,
     ClassificationTask,
-    LocalSource,
-    PinnedFile,
     RegressionTask,
     SignalCard,
     Split,
     Task,
     Windows,
 )
-from neurofmx.data.guess import guess_modality
-from neurofmx.data.nwb import contents, open_nwb, recording_id
-from neurofmx.data.nwb_signals import read_signal
-from neurofmx.data.sources.local import asset, find, root_of
+from neurofmx.data.dialects import stem
+from neurofmx.data.readers import READERS, open_contents
+from neurofmx.data.readers.base import Contents
+from neurofmx.data.sources.local import LocalSource
 from neurofmx.errors import DataError
 from neurofmx.signal.clocks import nominal_rate
 from neurofmx.types import Intervals, Samples, Signal
@@ -57,29 +54,26 @@ class _File:
 
 
 def suggest(path: Path, name: str) -> Card:
-    """A card for one NWB file or for a folder of them.
+    """A card for one file or for a folder of them.
 
-    Files that cannot be read are pinned all the same: ingest quarantines them with the reason.
+    Files that cannot be read belong to it all the same: ingest quarantines them with the reason.
 
     Raises:
-        UserError: There is no such path, or no NWB file in it.
+        UserError: There is no such path, or no file with a reader in it.
         DataError: No file holds anything that the pipeline reads.
     """
-    found = find(path)
-    files = _scan(found)
+    source = LocalSource(path=path, pattern=_patterns(path))
+    files = _scan(source.found)
     signals = _signals(files)
     tasks = _tasks(signals, files)
     windows = _windows(signals, tasks, files)
     by_trial = bool(tasks) and all(task.kind == "classification" for task in tasks.values())
-    root = root_of(path)
-    pins = [(file.relative_to(root).as_posix(), asset(file)) for file in found]
-    pinned = [PinnedFile(path=where, size=a.size, sha256=a.sha256) for where, a in pins]
     return Card(
         name=name,
         title=files[0].title or name,
         licence=_noted(files[0].notes, "licen[cs]e", "unknown: find out before sharing"),
         citation=_noted(files[0].notes, "citation", ""),
-        source=LocalSource(path=path, files=pinned),
+        source=source,
         signals=signals,
         tasks=tasks,
         windows=windows,
@@ -92,8 +86,8 @@ def _scan(paths: list[Path]) -> list[_File]:
     files, problems = [], []
     for path in paths:
         try:
-            with closing((nwb := open_nwb(path)).read_io):
-                files.append(_file(path, nwb))
+            with closing(open_contents(path)) as contents:
+                files.append(_file(path, contents))
         except DataError as error:
             problems.append(str(error))
     if not any(file.signals for file in files):
@@ -101,17 +95,24 @@ def _scan(paths: list[Path]) -> list[_File]:
     return [file for file in files if file.signals]
 
 
-def _file(path: Path, nwb: NWBFile) -> _File:
+def _file(path: Path, contents: Contents) -> _File:
     signals, broken = {}, set()
-    for where, stream in contents(nwb).items():
-        modality = guess_modality(where, stream)
+    for where in contents.kinds:
+        modality = contents.guess(where)
         if modality is None:
             continue
         try:
-            signals[where] = read_signal(stream, where, modality)
+            signals[where] = contents.read(where, SignalCard(path=where, modality=modality))
         except DataError:
             broken.add(where)
-    return _File(recording_id(path), nwb.session_description, nwb.notes or "", signals, broken)
+    return _File(stem(path.name), contents.about.title, contents.about.notes, signals, broken)
+
+
+def _patterns(path: Path) -> str | list[str]:
+    """Globs of the kinds of files with a reader that a folder holds."""
+    kinds = sorted({p.suffix for p in path.rglob("*") if p.is_file() and p.suffix in READERS})
+    globs = [f"**/*{kind}" for kind in kinds] or ["**/*.nwb"]
+    return globs[0] if len(globs) == 1 else globs
 
 
 def _signals(files: list[_File]) -> dict[str, SignalCard]:
@@ -154,7 +155,7 @@ def _tasks(signals: dict[str, SignalCard], files: list[_File]) -> dict[str, Task
         if card.modality == "behavior" and DECODABLE.search(name):
             tasks[name] = RegressionTask(signal=name)
         if card.modality == "trials":
-            for column in _labels([table.columns for table in _intervals(card.path, files)]):
+            for column in _labels([table.columns for table in _intervals(card.paths[0], files)]):
                 key = column if column not in tasks else f"{name}_{column}"
                 tasks[key] = ClassificationTask(signal=name, column=column)
     return tasks
@@ -190,7 +191,7 @@ def _windows(signals: dict[str, SignalCard], tasks: dict[str, Task], files: list
     if not order:
         return Windows(duration=2.0, step=1.0, context=0.5)
     within = order[0]
-    pieces = _intervals(signals[within].path, files)
+    pieces = _intervals(signals[within].paths[0], files)
     lengths = np.concatenate([p.stop - p.start for p in pieces])
     typical = round(float(np.quantile(lengths, 0.5 if only_labels else 0.9)), 3)
     if only_labels and typical > 0:

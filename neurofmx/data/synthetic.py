@@ -3,13 +3,14 @@
 A cue pushes a latent state z (3-D, shared dynamics) in each trial, and everything is read off z:
 
     dz/dt = A z + cue · b · bump(t) + slow noise
-    spikes of unit i    Poisson, rate exp(base_i + c_i · z), own c_i and base_i in each subject
+    spikes of unit i    Poisson, rate exp(base_i + c_i · z), own c_i and base_i in each subject;
+                        those within 2 ms of the one before are left out, as a neuron would
     hand velocity       V z + noise, the same V for all
     LFP                 1/f noise + a 20 Hz rhythm whose power follows z₁
     camera              hand position, stamped by a clock with offset and drift: t = offset +
                         (1 + drift · 1e-6) · t_camera, tied to the recording by pulses both saw
 
-The truth (z, tuning, the camera's clock) is saved apart. Equal settings and seed give equal bytes.
+The truth (z, tuning, the camera's clock) is saved apart. Equal settings give equal bytes.
 """
 
 import os
@@ -27,14 +28,15 @@ from pynwb.ecephys import LFP
 from pynwb.file import Subject
 from scipy.ndimage import gaussian_filter1d
 
-from neurofmx.data.cards import SyntheticSource
 from neurofmx.data.nwb_write import write_nwb
+from neurofmx.data.sources.synthetic import SyntheticSource
 
 RATE = 100.0  # Hz of latents and velocity
 LFP_RATE, LFP_CHANNELS, LFP_STEP = 250.0, 4, 1e-7  # Hz, count, V per stored integer
 CAMERA_RATE, FRAME_JITTER = 30.0, 1e-3  # Hz, s
 PULSE_EVERY, PULSE_JITTER = 1.0, 50e-6  # s
 TRIAL, PAUSE = (2.0, 2.4), (0.4, 0.8)  # s, shortest and longest
+REFRACTORY = 2e-3  # s
 BASE_RATES, GAIN = (4.0, 20.0), 0.8  # Hz; log rate per unit of latent
 VELOCITY = 0.1 * np.array([[1.0, 0.3, 0.2], [-0.2, 1.0, -0.4]])  # m/s per unit of latent
 START = datetime(2024, 1, 1, 9, tzinfo=UTC)
@@ -75,19 +77,19 @@ def recordings(source: SyntheticSource) -> dict[str, tuple[int, int]]:
 
 
 def write_recording(
-    source: SyntheticSource, recording: str, seed: int, identifier: str, path: Path, truth: Path
+    source: SyntheticSource, recording: str, identifier: str, path: Path, truth: Path
 ) -> None:
     """Write one recording as NWB and its truth as `.npz`, each all or nothing, the NWB last.
 
     Args:
         recording: One of `recordings(source)`.
-        identifier: Of the NWB file; it tells settings and seed apart.
+        identifier: Of the NWB file; it tells settings apart.
         path: The NWB file.
         truth: The file with the arrays of `Truth`.
     """
     subject, number = recordings(source)[recording]
-    animal = np.random.default_rng([seed, subject])
-    rng = np.random.default_rng([seed, subject, number])
+    animal = np.random.default_rng([source.seed, subject])
+    rng = np.random.default_rng([source.seed, subject, number])
     trials, cues = _trials(source.duration, rng)
     latents = _latents(source.duration, trials, cues, rng)
     made = Truth(
@@ -184,6 +186,7 @@ def _add_units(nwb: NWBFile, truth: Truth, rng: np.random.Generator) -> None:
     for unit, count in enumerate(counts.T):
         bins = np.repeat(np.arange(len(count)), count)
         times = np.sort((bins + rng.uniform(size=len(bins))) / RATE)
+        times = times[np.diff(times, prepend=-1.0) >= REFRACTORY]
         nwb.add_unit(spike_times=times, base_rate=float(np.exp(truth.base[unit])))
 
 

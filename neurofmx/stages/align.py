@@ -15,7 +15,8 @@ from neurofmx.data.cards import Card, load_card
 from neurofmx.stages import base
 from neurofmx.types import AlignedRecording
 
-CODE = ("data/align.py", "signal/clocks.py", "signal/resample.py")
+CODE = ("data/align.py", "data/arrays.py", "signal")
+READ_FROM_CARD = ("nominal", "frames", "rate", "method", "max_gap")
 
 
 class Params(StageParams):
@@ -44,7 +45,11 @@ def run(params: Params) -> None:
 def _job(recording: str, key: str, card: Card) -> base.Job:
     inputs = {
         "validate": key,
-        "rates": {name: signal.rate for name, signal in card.signals.items()},
+        "signals": {
+            name: {key: getattr(signal, key) for key in READ_FROM_CARD}
+            for name, signal in card.signals.items()
+        },
+        "causal": card.causal,
         "clocks": {name: clock.model_dump() for name, clock in card.clocks.items()},
         "code": base.code_version(*CODE),
     }

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from rich.console import Console
 
 import neurofmx
 from neurofmx.data import store
+from neurofmx.data.cards import Card
 from neurofmx.errors import DataError, NeuroFMXError, TransientError, UserError, is_transient
 
 STORAGE = Path("storage")
@@ -37,7 +39,7 @@ MEASUREMENTS = ("metrics.json", "status.parquet")  # differ between two equal ru
 console = Console(highlight=False, soft_wrap=True)
 
 
-Outcome = Literal["done", "skipped", "quarantined", "failed"]
+Outcome = Literal["done", "skipped", "quarantined", "refused", "failed"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,19 @@ def folder(stage: str) -> Path:
     return path
 
 
+def raw_folder(card: Card) -> Path:
+    """Where the files of a data set are kept: downloads beside what stages write, for any run.
+
+    Synthetic files lie in ingest's own folder, with the truth that interpret reads.
+    """
+    return folder("ingest") if made(card) else STORAGE / "raw" / card.name
+
+
+def made(card: Card) -> bool:
+    """True where ingest itself makes the files."""
+    return card.source.kind == "synthetic"
+
+
 def digest(content: Any) -> str:
     """sha256 of plain values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -98,6 +113,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def code_version(*modules: str) -> str:
     """Hash of files and folders under `neurofmx/`, so that a change of code is a change of key."""
     root = Path(neurofmx.__file__).parent
@@ -181,12 +197,13 @@ def fan_out(
         stage: Its folder under `storage/`.
         jobs: One per recording.
         work: A module-level function, so that it can be sent to another process.
-        workers: Processes; 1 stays in this one.
+        workers: Processes, one recording each, or, for a single recording, threads; 1 is neither.
         quarantined: Recordings that were already found wanting, to be listed with the others.
         outputs: Where an output lies in the stage's folder, `{}` for the recording.
 
     Raises:
         TransientError: A disk was full or the like; what was finished is kept.
+        UserError: A file is not the one that was asked for; the other recordings are finished.
         DataError: No recording is left.
     """
     jobs, quarantined = list(jobs), list(quarantined)
@@ -197,11 +214,12 @@ def fan_out(
     fresh = [Status(job.recording, "skipped", job.key) for job in jobs if job not in stale]
     if fresh:
         console.print(f"  {len(fresh)} of {len(jobs)} recordings are unchanged")
-    tasks = [dask.delayed(_one, pure=False)(paths[job.recording], job, work) for job in stale]
-    scheduler = (
-        "processes" if processes_pay([job.size for job in stale], workers) else "synchronous"
-    )
+    apart = processes_pay([job.size for job in stale], workers)
+    inside = 1 if apart else workers  # a recording that is alone has all workers for its shards
+    one = dask.delayed(_one, pure=False)
+    tasks = [one(paths[job.recording], job, work, inside) for job in stale]
     with _Announce(stage, len(stale)):
+        scheduler = "processes" if apart else "synchronous"
         done = dask.compute(*tasks, scheduler=scheduler, num_workers=workers)
     statuses = sorted([*done, *fresh, *quarantined], key=lambda status: status.recording)
     for status in quarantined:
@@ -216,6 +234,9 @@ def fan_out(
             f"{stage}: {failed[0].recording}: {failed[0].reason}. What was finished is kept; "
             "free space or wait, then run the same command again."
         )
+    refused = [f"  {s.recording}: {s.reason}" for s in statuses if s.outcome == "refused"]
+    if refused:
+        raise UserError(f"{stage}: the other recordings are finished, but\n" + "\n".join(refused))
     if not usable(statuses):
         reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in statuses)
         raise DataError(f"{stage}: no recording is usable\n{reasons}")
@@ -243,15 +264,26 @@ def rejected(statuses: Iterable[Status]) -> dict[str, str]:
     return {s.recording: s.reason for s in statuses if s.outcome == "quarantined"}
 
 
-def _one(path: Path, job: Job, work: Callable[..., None]) -> Status:
+@contextmanager
+def threads(workers: int) -> Iterator[None]:
+    """Dask has this many threads inside, for shards of one recording and blocks of one signal."""
+    scheduler = "threads" if workers > 1 else "synchronous"
+    with dask.config.set(scheduler=scheduler, num_workers=workers):
+        yield
+
+
+def _one(path: Path, job: Job, work: Callable[..., None], workers: int) -> Status:
     key, start = job.key, time.perf_counter()
     outcome: Outcome = "done"
     reason = ""
     try:
-        work(path, key, *job.arguments)
+        with threads(workers):
+            work(path, key, *job.arguments)
     except DataError as error:
         shutil.rmtree(path, ignore_errors=True)
         outcome, reason = "quarantined", str(error)
+    except UserError as error:
+        outcome, reason = "refused", str(error)
     except (OSError, MemoryError, NeuroFMXError) as error:
         if not is_transient(error):
             raise

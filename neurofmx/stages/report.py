@@ -9,8 +9,11 @@ from typing import Any
 import pandas as pd
 
 from neurofmx.config import StageParams
+from neurofmx.data import store
+from neurofmx.data.align import fitted, recovered
 from neurofmx.data.cards import FOLDER, Card, load_card
-from neurofmx.interpretability import figures
+from neurofmx.data.slices import Slices
+from neurofmx.interpretability import figures, signals
 from neurofmx.interpretability.report import (
     compared,
     main_figures,
@@ -20,6 +23,7 @@ from neurofmx.interpretability.report import (
     warning_rows,
 )
 from neurofmx.stages import STAGES, base
+from neurofmx.types import Samples
 
 STAGE = "report"
 BEFORE = STAGES[: STAGES.index(STAGE)]
@@ -127,6 +131,7 @@ def _figures(
             figure = figures.confusion(predictions, task, _classes(task))
             drawn[name] = figures.html(figure, name, 420)
             decoded.append((name, f"{task}: test queries of all recordings, counted."))
+    drawn |= _signals(card)
     drawn["training"] = figures.html(
         figures.training(pd.read_csv(_path("pretrain", "history.csv"))), "training", 360
     )
@@ -139,20 +144,41 @@ def _figures(
     return drawn, scores, decoded
 
 
+def _signals(card: Card) -> dict[str, str]:
+    """One stretch of a recording after align, and how the clocks of that recording were fitted."""
+    index = pd.read_parquet(_path("tokenize", "index.parquet"))
+    test = index[index["split"] == "test"]
+    longest = test.loc[(test["stop"] - test["start"]).idxmax()]
+    name, span = longest["recording"], (longest["start"], longest["stop"])
+    stretch = Slices(_path("align", f"{name}.zarr")).read(*span)
+    height = 90 + 110 * sum(1 for signal in stretch.signals.values() if len(signal))
+    drawn = {"window": figures.html(signals.window(stretch, span), "window", height)}
+    recording = store.read(_path("ingest", f"{name}.zarr"))
+    for device, clock in card.clocks.items():
+        frames = {
+            key: (signal.times, recovered(signal, card.signals[key]))
+            for key, signal in recording.signals.items()
+            if key in clock.signals and card.signals[key].frames
+            if isinstance(signal, Samples) and signal.times is not None
+        }
+        picture = signals.clock(fitted(recording, device, clock), frames)
+        drawn[f"clock_{device}"] = figures.html(picture, f"clock-{device}", 400 + 160 * len(frames))
+    return drawn
+
+
 def _classes(task: str) -> list[str]:
     return json.loads(_path("tokenize", "tasks.json").read_text())[task]["classes"]
 
 
 def _sections(tables: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
     truth = [("planted", "Planted truth")] if "planted" in tables else []
-    clocks = [("clocks", "Clocks")] if not truth and metrics["align"]["clocks"] else []
     return [
         ("results", "Results"),
         ("decoded", "Decoded behaviour"),
         ("model", "Model"),
         ("inside", "Inside the model"),
         *truth,
-        *clocks,
+        ("signals", "Signals on one clock"),
         ("data", "Data"),
         ("caveats", "Caveats"),
         ("run", "This run"),

@@ -28,7 +28,7 @@ CODE = (
     "data/statistics.py",
     "data/store.py",
     "data/windows.py",
-    "signal/resample.py",
+    "signal/bins.py",
     "stages/tokenize.py",
 )
 

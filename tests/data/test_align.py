@@ -3,11 +3,15 @@ import pandas as pd
 import pytest
 
 from neurofmx.data.align import align, regular
-from neurofmx.data.cards import Card
+from neurofmx.data.cards import Card, SignalCard
 from neurofmx.errors import DataError
 from neurofmx.types import Events, Intervals, Recording, Samples
 
 DRIFT, OFFSET = 80.0, 4.2  # of the camera
+
+
+def spec(rate=None, **more):
+    return SignalCard(path="x", modality="behavior", rate=rate, **more)
 
 
 def to_camera(times):
@@ -57,7 +61,7 @@ def test_a_camera_is_brought_to_the_recording_clock():
     pose = aligned.signals["pose"]
     assert pose.rate == pytest.approx(30.0)
     assert pose.times is None
-    error = pose.values[pose.mask, 0] - pose.clock[pose.mask]  # each frame filmed its own time
+    error = pose.values[:][pose.mask, 0] - pose.clock[pose.mask]  # each frame filmed its own time
     assert np.abs(error).max() < 1e-6
     lost = (pose.clock > 35.0) & (pose.clock < 44.9)
     assert not pose.mask[lost].any()
@@ -93,7 +97,7 @@ def test_the_rate_of_the_card_is_met_exactly():
     pose, lfp = aligned.signals["pose"], aligned.signals["lfp"]
     assert (pose.rate, lfp.rate) == (50.0, 10.0)
     assert lfp.values.shape == (1000, 4)
-    error = pose.values[pose.mask, 0] - pose.clock[pose.mask]
+    error = pose.values[:][pose.mask, 0] - pose.clock[pose.mask]
     assert np.abs(error).max() < 1e-6
 
 
@@ -102,6 +106,18 @@ def test_a_clock_that_cannot_be_fitted_names_device_and_signals():
 
     with pytest.raises(DataError, match=r"clock of 'camera' .* needs 3 shared pulses"):
         align(recording(camera_sync=few), card())
+
+
+def test_a_device_that_a_recording_lacks_needs_no_clock_but_its_signals_do():
+    whole = recording()
+
+    def without(*names):
+        signals = {name: s for name, s in whole.signals.items() if name not in names}
+        return Recording("r", "s", "Mus musculus", "rig", signals)
+
+    assert align(without("pose", "camera_sync"), card()).clocks == {}
+    with pytest.raises(DataError, match="'camera' .*: the recording has no 'sync'"):
+        align(without("sync"), card())
 
 
 def test_pulses_may_be_the_starts_of_intervals():
@@ -118,52 +134,52 @@ def samples(values, **fields):
 def test_counts_keep_their_values_and_their_gap():
     counts = samples([3, 1, 4, 1, 5], times=np.array([0.0, 0.1, 0.2, 1.03, 1.13]))
 
-    out = regular(counts)
+    out = regular(counts, spec())
 
     assert (out.rate, out.t0) == (10.0, 0.0)
-    np.testing.assert_array_equal(out.values[:, 0], [3, 1, 4, 0, 0, 0, 0, 0, 0, 0, 1, 5])
+    np.testing.assert_array_equal(out.values[:][:, 0], [3, 1, 4, 0, 0, 0, 0, 0, 0, 0, 1, 5])
     np.testing.assert_array_equal(np.flatnonzero(out.mask), [0, 1, 2, 10, 11])
 
 
 def test_counts_are_summed_where_the_card_halves_their_rate():
-    out = regular(samples([3, 1, 4, 1, 5], rate=10.0), 5.0)
+    out = regular(samples([3, 1, 4, 1, 5], rate=10.0), spec(5.0))
 
-    np.testing.assert_array_equal(out.values[:, 0], [4, 5])
+    np.testing.assert_array_equal(out.values[:][:, 0], [4, 5])
     assert out.mask is None
 
 
 def test_counts_are_never_interpolated():
     with pytest.raises(DataError, match=r"10 Hz cannot be summed to 4 Hz: .* Choose 10 / k"):
-        regular(samples([3, 1, 4, 1, 5], rate=10.0), 4.0)
+        regular(samples([3, 1, 4, 1, 5], rate=10.0), spec(4.0))
 
 
 def test_counts_at_irregular_times_are_refused():
     times = np.cumsum(np.repeat([0.1, 0.14], 30))
 
     with pytest.raises(DataError, match="counts are not interpolated"):
-        regular(samples(np.arange(60), times=times))
+        regular(samples(np.arange(60), times=times), spec())
 
 
 def test_nan_becomes_a_gap_with_zeros():
     trace = Samples(np.array([[1.0, 2.0], [np.nan, 2.0], [3.0, 4.0]]), "m", 10.0)
 
-    out = regular(trace)
+    out = regular(trace, spec())
 
     np.testing.assert_array_equal(out.mask, [True, False, True])
-    np.testing.assert_array_equal(out.values, [[1, 2], [0, 0], [3, 4]])
+    np.testing.assert_array_equal(out.values[:], [[1, 2], [0, 0], [3, 4]])
 
 
 def test_of_two_samples_at_one_time_the_first_is_kept():
     trace = Samples(np.array([[0.0], [1.0], [99.0], [2.0]]), "m", times=np.array([0, 1, 1, 2.0]))
 
-    np.testing.assert_array_equal(regular(trace).values[:, 0], [0, 1, 2])
+    np.testing.assert_array_equal(regular(trace, spec()).values[:][:, 0], [0, 1, 2])
 
 
 def test_backwards_times_and_lone_far_times_are_refused():
     with pytest.raises(DataError, match="1 times are not after the one before"):
-        regular(Samples(np.zeros((3, 1)), "m", times=np.array([0.0, 2.0, 1.0])))
+        regular(Samples(np.zeros((3, 1)), "m", times=np.array([0.0, 2.0, 1.0])), spec())
     with pytest.raises(DataError, match=r"gap of 1.7e\+09 s"):
-        regular(Samples(np.zeros((3, 1)), "m", times=np.array([0.0, 0.1, 1.7e9])))
+        regular(Samples(np.zeros((3, 1)), "m", times=np.array([0.0, 0.1, 1.7e9])), spec())
 
 
 def test_a_jittered_trace_goes_to_a_grid_with_nothing_bridged_over_a_long_gap():
@@ -171,9 +187,9 @@ def test_a_jittered_trace_goes_to_a_grid_with_nothing_bridged_over_a_long_gap():
     times = np.sort(np.arange(600) / 60.0 + rng.normal(0, 1e-3, 600))
     times = np.concatenate([times, times + 20.0])
 
-    out = regular(Samples(times[:, None], "m", times=times), 20.0)
+    out = regular(Samples(times[:, None], "m", times=times), spec(20.0))
 
     assert out.rate == 20.0
     assert not out.mask[(out.clock > 10.05) & (out.clock < 19.9)].any()
     inner = out.mask & (np.abs(out.clock - 5) < 4)
-    np.testing.assert_allclose(out.values[inner, 0], out.clock[inner], atol=2e-3)
+    np.testing.assert_allclose(out.values[:][inner, 0], out.clock[inner], atol=2e-3)

@@ -67,5 +67,5 @@ def test_inspect_shows_what_a_stage_wrote(tmp_path):
 
 
 def test_an_absent_path(tmp_path):
-    with pytest.raises(UserError, match="does not exist; give an NWB file or a storage"):
+    with pytest.raises(UserError, match="does not exist; give a recording's file or a storage"):
         tables(tmp_path / "a.nwb")

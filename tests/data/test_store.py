@@ -72,7 +72,7 @@ def test_the_index_of_spikes_gives_the_first_of_each_second(tmp_path):
     tree = xarray.open_datatree(tmp_path / "a.zarr", engine="zarr", consolidated=False)
 
     # Spikes at 10.2, 10.9 and 12.1 s: the first at or after 10, 11 and 12 s.
-    assert tree["spikes"].attrs["t0"] == 10.0
+    assert tree["spikes"]["second_first"].attrs["start"] == 10.0
     assert tree["spikes"]["second_first"].values[:3].tolist() == [0, 2, 2]
 
 

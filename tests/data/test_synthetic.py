@@ -2,33 +2,33 @@ import h5py
 import numpy as np
 import pytest
 from conftest import SMALL
+from reads import opened
 
 from neurofmx.data import synthetic
-from neurofmx.data.cards import SignalCard, SyntheticSource
-from neurofmx.data.nwb import read_nwb
+from neurofmx.data.sources.synthetic import SyntheticSource
 from neurofmx.signal.clocks import fit_clock
 
 SIGNALS = {
-    "spikes": SignalCard(path="units", modality="spikes"),
-    "hand_vel": SignalCard(path="processing/behavior/hand_vel", modality="behavior"),
-    "lfp": SignalCard(path="processing/ecephys/LFP/lfp", modality="lfp"),
-    "pose": SignalCard(path="processing/behavior/pose/hand", modality="pose"),
-    "trials": SignalCard(path="intervals/trials", modality="trials"),
-    "sync": SignalCard(path="acquisition/sync", modality="pulses"),
-    "camera_sync": SignalCard(path="acquisition/camera_sync", modality="pulses"),
+    "spikes": {"path": "units", "modality": "spikes"},
+    "hand_vel": {"path": "processing/behavior/hand_vel", "modality": "behavior"},
+    "lfp": {"path": "processing/ecephys/LFP/lfp", "modality": "lfp"},
+    "pose": {"path": "processing/behavior/pose/hand", "modality": "pose"},
+    "trials": {"path": "intervals/trials", "modality": "trials"},
+    "sync": {"path": "acquisition/sync", "modality": "pulses"},
+    "camera_sync": {"path": "acquisition/camera_sync", "modality": "pulses"},
 }
 
 
 @pytest.fixture(scope="module")
 def planted(small_synthetic):
     """A recording as it is read, and its truth."""
-    with read_nwb(small_synthetic / "synthetic-1-1.nwb", SIGNALS) as recording:
+    with opened(small_synthetic / "synthetic-1-1.nwb", **SIGNALS) as recording:
         yield recording, np.load(small_synthetic / "truth" / "synthetic-1-1.npz")
 
 
 def test_equal_settings_and_seed_give_equal_bytes(small_synthetic, tmp_path):
     again, truth = tmp_path / "synthetic-2-1.nwb", tmp_path / "synthetic-2-1.npz"
-    synthetic.write_recording(SMALL, again.stem, 0, f"test-{again.stem}", again, truth)
+    synthetic.write_recording(SMALL, again.stem, f"test-{again.stem}", again, truth)
 
     assert again.read_bytes() == (small_synthetic / again.name).read_bytes()
     assert truth.read_bytes() == (small_synthetic / "truth" / truth.name).read_bytes()
@@ -36,7 +36,8 @@ def test_equal_settings_and_seed_give_equal_bytes(small_synthetic, tmp_path):
 
 def test_another_seed_gives_other_spikes(small_synthetic, tmp_path):
     path = tmp_path / "synthetic-1-1.nwb"
-    synthetic.write_recording(SMALL, path.stem, 1, "other", path, tmp_path / "truth.npz")
+    other = SMALL.model_copy(update={"seed": 1})
+    synthetic.write_recording(other, path.stem, "other", path, tmp_path / "truth.npz")
 
     with h5py.File(path) as new, h5py.File(small_synthetic / path.name) as old:
         times = [file["units/spike_times"][:10] for file in (new, old)]
@@ -48,7 +49,7 @@ def test_recordings_of_a_subject_share_tuning_and_subjects_do_not(tmp_path):
     tuning = {}
     for recording, who in synthetic.recordings(source).items():
         truth = tmp_path / f"{recording}.npz"
-        synthetic.write_recording(source, recording, 0, "x", tmp_path / "one.nwb", truth)
+        synthetic.write_recording(source, recording, "x", tmp_path / "one.nwb", truth)
         tuning[who] = np.load(truth)["tuning"]
 
     np.testing.assert_array_equal(tuning[1, 1], tuning[1, 2])

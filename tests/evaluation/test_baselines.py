@@ -6,7 +6,7 @@ from windows import card, recording, shards
 
 from neurofmx.data.align import align
 from neurofmx.data.cards import load_card
-from neurofmx.data.nwb import read_nwb
+from neurofmx.data.reading import read_recording
 from neurofmx.data.windows import SPLITS
 from neurofmx.evaluation import BASELINES, METRICS, BaselineParams, Problem
 from neurofmx.evaluation.probe import probe
@@ -87,7 +87,7 @@ def test_tuned_ridge_on_cursor_velocity_of_a_macaque(shared_data, tmp_path):
     """The published tuned figure of these counts is 0.78 (x) and 0.71 (y), last 30 % held out."""
     spec = load_card("m1")
     path = next((shared_data / "m1_contdata95").glob("*.nwb"))
-    with read_nwb(path, spec.signals) as found:
+    with read_recording(path.stem, [path], spec) as found:
         aligned = align(found, spec)
         made = shards(tmp_path / "m1", [aligned], spec)
         asked = problem(made, aligned, spec, "cursor_velocity")

@@ -5,7 +5,7 @@ import pytest
 from neurofmx.data import store
 from neurofmx.data.align import align
 from neurofmx.data.cards import load_card
-from neurofmx.data.nwb import read_nwb
+from neurofmx.data.reading import read_recording
 from neurofmx.interpretability import planted
 from neurofmx.types import Events
 
@@ -34,7 +34,7 @@ def test_smoothed_counts_are_rates():
 def test_the_camera_of_a_synthetic_recording_is_found_to_one_ppm(small_synthetic, tmp_path):
     card = load_card("demo")
     path = sorted(small_synthetic.glob("*.nwb"))[0]
-    with read_nwb(path, card.signals) as recording:
+    with read_recording(path.stem, [path], card) as recording:
         store.write(align(recording, card), tmp_path / "a.zarr", "key")
     truth = planted.read_truth(small_synthetic / "truth" / f"{path.stem}.npz")
     errors = planted.clock_errors(store.read(tmp_path / "a.zarr"), truth)

@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from neurofmx.data import store
+from neurofmx.data.cards import load_card
+from neurofmx.data.manifests import resolve, save_manifest
 from neurofmx.stages import align, base, ingest
 
 SIGNALS = {
@@ -43,6 +45,7 @@ def write_card(**rates):
     Path("datasets").mkdir(exist_ok=True)
     content = card | {"signals": signals, "clocks": CLOCKS}
     Path("datasets/x.yaml").write_text(yaml.safe_dump(content))
+    save_manifest(resolve(load_card("x")))
 
 
 def run():

@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from neurofmx.data import store
+from neurofmx.data.cards import load_card
+from neurofmx.data.manifests import resolve, save_manifest
 from neurofmx.errors import DataError, TransientError, UserError
 from neurofmx.stages import base, ingest
 
@@ -34,6 +36,11 @@ def write_card(**changes) -> None:
     content = {"name": "x", "title": "x", "licence": "CC0 1.0", "signals": SIGNALS, "tasks": {}}
     Path("datasets").mkdir(exist_ok=True)
     Path("datasets/x.yaml").write_text(yaml.safe_dump(content | changes))
+    pin()
+
+
+def pin() -> None:
+    save_manifest(resolve(load_card("x")))
 
 
 def run() -> dict:
@@ -60,7 +67,8 @@ def test_recordings_become_zarr_with_their_provenance(project):
     assert recording.signals["lfp"].source == SIGNALS["lfp"]["path"]
     found = recording.provenance
     assert (found["file"], found["licence"]) == ("synthetic-1-1.nwb", "CC0 1.0")
-    assert found["sha256"] == base.file_digest(Path("recordings/synthetic-1-1.nwb"))
+    digest = base.file_digest(Path("recordings/synthetic-1-1.nwb"))
+    assert found["sha256"] == {"synthetic-1-1.nwb": digest}
     assert found["session_start_time"] == "2024-01-01T09:00:00+00:00"
     assert json.loads(Path("storage/ingest/metrics.json").read_text())["recordings"] == 2
 
@@ -79,6 +87,7 @@ def test_an_unchanged_recording_is_skipped_and_a_changed_one_is_not(project):
     run()
     assert set(outcomes().values()) == {"skipped"}
     shutil.copy("recordings/synthetic-1-1.nwb", "recordings/synthetic-2-1.nwb")
+    pin()
     run()
     assert outcomes() == {"synthetic-1-1": "skipped", "synthetic-2-1": "done"}
 
@@ -86,6 +95,7 @@ def test_an_unchanged_recording_is_skipped_and_a_changed_one_is_not(project):
 def test_a_bad_recording_is_quarantined_and_the_others_go_on(project):
     whole = Path("recordings/synthetic-1-1.nwb").read_bytes()
     Path("recordings/synthetic-1-1.nwb").write_bytes(whole[: len(whole) // 2])
+    pin()
     manifest = run()
 
     assert list(manifest["outputs"]) == ["synthetic-2-1"]
@@ -103,7 +113,23 @@ def test_a_signal_that_no_file_has_is_an_error_of_the_data(project):
 def test_two_recordings_with_one_id_are_both_named(project):
     Path("recordings/day2").mkdir()
     shutil.copy("recordings/synthetic-1-1.nwb", "recordings/day2/synthetic-1-1.nwb")
-    with pytest.raises(UserError, match=r"'synthetic-1-1': .*day2/synthetic.* and recordings/syn"):
+    pin()
+    with pytest.raises(UserError, match=r"'synthetic-1-1': day2/synthetic.* and synthetic-1"):
+        run()
+
+
+def test_a_file_that_changed_since_it_was_resolved_stops_ingest_and_is_named(project):
+    shutil.copy("recordings/synthetic-1-1.nwb", "recordings/synthetic-2-1.nwb")
+    with pytest.raises(UserError, match=r"synthetic-2-1\.nwb has changed .* `neurofmx resolve`"):
+        run()
+    assert Path("storage/ingest/synthetic-1-1.zarr").exists()
+
+
+def test_a_source_that_changed_asks_for_another_manifest(project):
+    manifest = Path("datasets/manifests/x.json").read_bytes()
+    write_card(source={"kind": "local", "path": "recordings", "pattern": "*.nwb"})
+    Path("datasets/manifests/x.json").write_bytes(manifest)
+    with pytest.raises(UserError, match=r"the card says .* run `neurofmx resolve x`"):
         run()
 
 
@@ -151,6 +177,7 @@ def test_real_recordings_of_a_card(project, shared_data, dataset):
     card = yaml.safe_load((Path(__file__).parents[2] / f"datasets/{dataset}.yaml").read_text())
     card["source"]["path"] = str(shared_data / Path(card["source"]["path"]).name)
     Path(f"datasets/{dataset}.yaml").write_text(yaml.safe_dump(card))
+    save_manifest(resolve(load_card(dataset)))
     ingest.run(ingest.Params(dataset=dataset, workers=1))
 
     (name,) = base.read_manifest("ingest")["outputs"]

@@ -47,6 +47,7 @@ def test_made_up_data_is_called_so(body):
         "no usable signal",
         f"{LEFT_OUT}: kept out of pretraining",
         "Planted truth",
+        "video: stamps about the recovered frames",
         "frozen dictionary",
         "ridge_centred",
         "not under git",
@@ -61,9 +62,12 @@ def test_the_page_says(body, text):
 def test_each_figure_is_there_once(page, body):
     for figure in re.findall(r'id="(figure-[^"]+)"', page):
         assert body.count(f'id="{figure}"') == 1
-    assert {"figure-scores-velocity", "figure-confusion_cue", "figure-training"} <= set(
-        re.findall(r'id="(figure-[^"]+)"', body)
-    )
+    assert {
+        "figure-scores-velocity",
+        "figure-window",
+        "figure-clock-camera",
+        "figure-training",
+    } <= set(re.findall(r'id="(figure-[^"]+)"', body))
 
 
 def test_traces_break_where_nothing_was_asked():

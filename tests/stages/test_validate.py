@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from neurofmx.data import store
+from neurofmx.data.cards import load_card
+from neurofmx.data.expectations import Finding
+from neurofmx.data.manifests import resolve, save_manifest
 from neurofmx.errors import DataError, UserError
 from neurofmx.stages import base, ingest, validate
 
@@ -18,7 +21,7 @@ SIGNALS = {
     "trials": {"path": "intervals/trials", "modality": "trials"},
 }
 GOOD, OTHER = "synthetic-1-1", "synthetic-2-1"
-TABLES = ("recordings", "signals", "units", "trials", "inspector")
+TABLES = ("recordings", "units", "streams", "trials", "alignment", "inspector")
 
 
 @pytest.fixture
@@ -28,12 +31,17 @@ def project(tmp_path, monkeypatch, small_synthetic) -> Path:
     Path("recordings").mkdir()
     for path in small_synthetic.glob("*.nwb"):
         shutil.copy(path, "recordings")
-    card = {"name": "x", "title": "x", "licence": "CC0", "signals": SIGNALS, "tasks": {}}
-    Path("datasets").mkdir()
-    source = {"kind": "local", "path": "recordings"}
-    Path("datasets/x.yaml").write_text(yaml.safe_dump(card | {"source": source}))
+    write_card()
     ingest.run(ingest.Params(dataset="x", workers=1))
     return tmp_path
+
+
+def write_card(**changes):
+    source = {"kind": "local", "path": "recordings"}
+    card = {"name": "x", "title": "x", "licence": "CC0", "signals": SIGNALS, "tasks": {}}
+    Path("datasets").mkdir(exist_ok=True)
+    Path("datasets/x.yaml").write_text(yaml.safe_dump(card | {"source": source} | changes))
+    save_manifest(resolve(load_card("x")))
 
 
 def run(**params):
@@ -95,6 +103,7 @@ def test_nothing_that_passes_is_a_failure_whatever_is_allowed(project):
 
 def test_what_ingest_turned_away_is_listed_and_counts(project):
     Path("recordings/broken.nwb").write_bytes(b"no HDF5")
+    save_manifest(resolve(load_card("x")))
     ingest.run(ingest.Params(dataset="x", workers=1))
 
     with pytest.raises(DataError, match=r"1 of 3 recordings (.|\n)*broken: ingest: broken.nwb"):
@@ -104,11 +113,51 @@ def test_what_ingest_turned_away_is_listed_and_counts(project):
     assert not Path("storage/validate/manifest.json").exists()
 
 
-def test_a_source_that_is_gone_is_named(project):
+def test_a_source_that_lies_elsewhere_is_not_inspected(project):
     Path("recordings", f"{OTHER}.nwb").unlink()
 
-    with pytest.raises(UserError, match=rf"{OTHER} is gone .* validate.inspector to false"):
-        run()
+    assert set(run()["outputs"]) == {GOOD, OTHER}
+    assert set(pd.read_parquet("storage/validate/inspector.parquet")["recording"]) == {GOOD}
+
+
+def test_a_store_that_cannot_be_read_is_quarantined_and_the_other_goes_on(project, capsys):
+    values = Path("storage/ingest", f"{OTHER}.zarr", "lfp", "values", "c")
+    chunk = next(path for path in values.rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1000])
+
+    manifest = run(inspector=False)
+
+    assert list(manifest["outputs"]) == [GOOD]
+    assert read("quarantine.json")[OTHER][0].startswith("unreadable: ")
+    assert set(pd.read_parquet("storage/validate/recordings.parquet")["recording"]) == {GOOD}
+    lines = capsys.readouterr().out
+    assert f"{GOOD}  summarised" in lines
+    assert f"{OTHER}  unreadable: " in lines
+
+
+def test_thresholds_of_the_card_hold(project):
+    checks = yaml.safe_load("{good_units: {min: 7}, presence: {severity: off}}")
+    write_card(checks=checks)
+
+    with pytest.raises(DataError, match="n_good_units is 6; needed: at least 7 units that pass"):
+        run(inspector=False)
+
+
+def test_an_unknown_check_in_the_card_is_refused_before_any_work(project):
+    write_card(checks={"sturation": {"max": 0.1}})
+
+    with pytest.raises(UserError, match=r"checks.sturation .* did you mean 'saturation'\?"):
+        run(inspector=False)
+    assert not Path("storage/validate/recordings.parquet").exists()
+
+
+def test_of_many_units_with_one_fault_the_first_are_named():
+    found = [Finding("r", "presence", "warning", f"unit {k}") for k in range(8)]
+
+    reasons = validate._reasons(found, "warning")
+
+    assert reasons["r"][:2] == ["presence: unit 0", "presence: unit 1"]
+    assert reasons["r"][validate.NAMED :] == ["presence: and 3 more"]
 
 
 def test_validate_before_ingest_says_what_to_run(tmp_path, monkeypatch, project):

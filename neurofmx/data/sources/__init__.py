@@ -1,14 +1,25 @@
-"""Where recordings come from: a source becomes a list of files, each with its checksum.
+"""Where recordings come from: a source resolves to files with checksums, and fetches them."""
 
-Every row takes the source of a card, the seed and the folder it may write to.
-"""
+from typing import Annotated
 
-from collections.abc import Callable
+from pydantic import Field
 
-from neurofmx.data.sources import local, synthetic
-from neurofmx.data.sources.local import Asset
+from neurofmx.data.sources.allen import AllenSource
+from neurofmx.data.sources.base import Source
+from neurofmx.data.sources.dandi import DandiSource
+from neurofmx.data.sources.ibl import IblSource
+from neurofmx.data.sources.local import LocalSource
+from neurofmx.data.sources.synthetic import SyntheticSource
 
-SOURCES: dict[str, Callable[..., list[Asset]]] = {
-    "local": local.assets,
-    "synthetic": synthetic.assets,
+SOURCES: dict[str, type[Source]] = {
+    "local": LocalSource,
+    "synthetic": SyntheticSource,
+    "dandi": DandiSource,
+    "allen": AllenSource,
+    "ibl": IblSource,
 }
+
+AnySource = Annotated[
+    LocalSource | SyntheticSource | DandiSource | AllenSource | IblSource,
+    Field(discriminator="kind"),
+]

@@ -1,71 +1,95 @@
-"""NWB files on this machine: one file, or what a pattern finds in a folder."""
+"""Files on this machine: one file, or what patterns find in a folder."""
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from neurofmx.data.cards import LocalSource, PinnedFile
-from neurofmx.data.nwb import refuse_zarr
-from neurofmx.errors import UserError
-
-
-@dataclass(frozen=True)
-class Asset:
-    """One file of a source: bytes with a checksum."""
-
-    path: Path
-    sha256: str
-    size: int  # bytes
+from neurofmx.data.sources.base import Access, Asset, Resolved, Source, sha256_of
+from neurofmx.errors import DataError, UserError
 
 
-def assets(source: LocalSource, seed: int = 0, folder: Path | None = None) -> list[Asset]:
-    """The files of a local source, as they were pinned where the card pins them.
+class LocalSource(Source):
+    """Recordings in a folder, or one file.
 
-    Raises:
-        UserError: The path is absent, the pattern finds nothing, or a pinned file is absent or
-            has changed; the message names it.
+    Attributes:
+        pattern: Glob of the files below `path`, or several.
     """
-    if not source.files:
-        return [asset(path) for path in find(source.path, source.pattern)]
-    root = root_of(source.path)
-    return [_pinned(root / file.path, file) for file in source.files]
+
+    kind: Literal["local"] = "local"
+    path: Path
+    pattern: str | list[str] = "**/*.nwb"
+
+    def resolve(self) -> Resolved:
+        """The files that are there now, with their checksums.
+
+        Raises:
+            UserError: The path is absent, or the patterns find nothing.
+        """
+        root = self.root
+        names = [(path.relative_to(root).as_posix(), path) for path in self.found]
+        return Resolved(
+            [Asset(path=n, size=p.stat().st_size, sha256=sha256_of(p)) for n, p in names]
+        )
+
+    def fetch(self, asset: Asset, folder: Path, access: Access = "download") -> Path:
+        """The file where it lies, if it is still the one that was resolved.
+
+        Raises:
+            UserError: It is gone or has changed; the message names it.
+        """
+        path = self.place(asset, folder)
+        if not path.exists():
+            raise UserError(f"{path} does not exist, but the manifest pins it; {REPAIR}")
+        if path.stat().st_size != asset.size or sha256_of(path) != asset.sha256:
+            raise UserError(
+                f"{path} has changed since it was resolved: {path.stat().st_size} bytes, the "
+                f"manifest has {asset.size} bytes with sha256 {asset.sha256[:12]}…; {REPAIR}"
+            )
+        return path
+
+    def place(self, asset: Asset, folder: Path) -> Path:
+        """Where the file lies; nothing is copied."""
+        return self.root / asset.path
+
+    @property
+    def root(self) -> Path:
+        """Folder that the paths of assets are relative to."""
+        return self.path.parent if self.path.is_file() else self.path
+
+    @property
+    def found(self) -> list[Path]:
+        """The files that are there now, sorted."""
+        return find(self.path, *([self.pattern] if isinstance(self.pattern, str) else self.pattern))
 
 
-def root_of(path: Path) -> Path:
-    """Folder that the paths of pinned files are relative to."""
-    return path.parent if path.is_file() else path
+REPAIR = "bring it back, or take the change over with `neurofmx resolve`"
 
 
-def find(path: Path, pattern: str = "**/*.nwb") -> list[Path]:
-    """The NWB files at a path, sorted: the file itself, or what the pattern finds in the folder.
+def find(path: Path, *patterns: str) -> list[Path]:
+    """The files at a path, sorted: the file itself, or what the patterns find in the folder.
 
     Raises:
         UserError: There is no such path, or nothing in it matches.
         DataError: The path is an NWB-Zarr folder.
     """
     if not path.exists():
-        raise UserError(f"{path} does not exist; source.path is a folder of NWB files, or one file")
+        raise UserError(f"{path} does not exist; source.path is a folder of recordings, or a file")
     refuse_zarr(path)
-    found = [path] if path.is_file() else sorted(p for p in path.glob(pattern) if p.is_file())
+    matches = {p for pattern in patterns for p in path.glob(pattern)}
+    found = [path] if path.is_file() else sorted(p for p in matches if p.is_file())
     if not found:
-        raise UserError(f"{path} holds no file that matches {pattern!r}; NWB files are needed")
+        raise UserError(f"{path} holds no file that matches {' or '.join(map(repr, patterns))}")
     return found
 
 
-def asset(path: Path) -> Asset:
-    """A file with the checksum of what it holds now."""
-    with path.open("rb") as file:
-        return Asset(path, hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+def refuse_zarr(path: Path) -> None:
+    """Say how to convert NWB-Zarr, which this environment's Zarr cannot read.
 
-
-def _pinned(path: Path, pin: PinnedFile) -> Asset:
-    if not path.exists():
-        raise UserError(f"{path} does not exist, but the card pins it; bring it back or unpin it")
-    found = asset(path)
-    if found.sha256 != pin.sha256:
-        raise UserError(
-            f"{path} has changed since it was pinned: {found.size} bytes with sha256 "
-            f"{found.sha256[:12]}…, the card has {pin.size} bytes with {pin.sha256[:12]}…. "
-            "If the change is meant, write the card again with `neurofmx card`"
+    Raises:
+        DataError: `path` is a Zarr folder.
+    """
+    if any((path / name).exists() for name in (".zgroup", ".zmetadata", ".zattrs", "zarr.json")):
+        raise DataError(
+            f"{path.name}: NWB in Zarr is not read; convert it to HDF5 where hdmf-zarr is "
+            "installed: with NWBZarrIO(PATH, 'r') as source, NWBHDF5IO('out.nwb', 'w') as out: "
+            "out.export(src_io=source)"
         )
-    return found

@@ -3,28 +3,63 @@
 import hashlib
 import inspect
 from pathlib import Path
+from typing import Literal
 
 import h5py
 
-from neurofmx.data import nwb_write, synthetic
-from neurofmx.data.cards import SyntheticSource
-from neurofmx.data.sources.local import Asset, asset
+from neurofmx.data.sources.base import Access, Asset, Resolved, Source
 
 
-def assets(source: SyntheticSource, seed: int, folder: Path) -> list[Asset]:
-    """The recordings in `folder/source/*.nwb`, their truth in `folder/truth/*.npz`.
+class SyntheticSource(Source):
+    """NWB files that `neurofmx.data.synthetic` writes, with the truth beside them.
 
-    What these settings and this seed have already made is left alone; other files there go.
+    Attributes:
+        subjects: How many animals.
+        recordings: Of each animal.
+        units: Of each recording.
+        duration: Length of each recording (s).
+        drift: Parts per million by which the camera's clock runs slow.
+        seed: Of everything random in them.
     """
-    found = []
-    for recording in synthetic.recordings(source):
-        path, truth = folder / "source" / f"{recording}.nwb", folder / "truth" / f"{recording}.npz"
-        identifier = _identifier(source, recording, seed)
+
+    kind: Literal["synthetic"] = "synthetic"
+    subjects: int = 2
+    recordings: int = 2
+    units: int = 40
+    duration: float = 300.0
+    drift: float = 80.0
+    seed: int = 0
+
+    def resolve(self) -> Resolved:
+        """The names of the files; their bytes follow from the card and the code, not from a pin."""
+        from neurofmx.data import synthetic  # which builds recordings from this class
+
+        return Resolved([Asset(path=f"{name}.nwb") for name in synthetic.recordings(self)])
+
+    def fetch(self, asset: Asset, folder: Path, access: Access = "download") -> Path:
+        """Write `folder/source/<recording>.nwb` and `folder/truth/<recording>.npz`.
+
+        What these settings have already made is left alone.
+        """
+        from neurofmx.data import synthetic
+
+        path, truth = self.place(asset, folder), folder / "truth" / f"{Path(asset.path).stem}.npz"
+        identifier = self.identity(asset)
         if not (truth.exists() and _written_as(path) == identifier):
-            synthetic.write_recording(source, recording, seed, identifier, path, truth)
-        found.append(asset(path))
-    keep_only(folder, set(synthetic.recordings(source)))
-    return found
+            synthetic.write_recording(self, path.stem, identifier, path, truth)
+        return path
+
+    def place(self, asset: Asset, folder: Path) -> Path:
+        """Beside the folder of truths."""
+        return folder / "source" / asset.path
+
+    def identity(self, asset: Asset) -> str:
+        """Tells apart what settings and code would write."""
+        from neurofmx.data import nwb_write, synthetic
+
+        code = "".join(inspect.getsource(module) for module in (synthetic, nwb_write))
+        whole = f"{self.model_dump_json()} {asset.path} {code}"
+        return f"synthetic-{hashlib.sha256(whole.encode()).hexdigest()[:32]}"
 
 
 def keep_only(folder: Path, recordings: set[str]) -> None:
@@ -32,13 +67,6 @@ def keep_only(folder: Path, recordings: set[str]) -> None:
     for path in [*folder.glob("source/*"), *folder.glob("truth/*")]:
         if path.stem not in recordings:
             path.unlink()
-
-
-def _identifier(source: SyntheticSource, recording: str, seed: int) -> str:
-    """Tells apart what settings, seed and code would write."""
-    settings = f"{source.model_dump_json()} {seed} {recording}"
-    code = "".join(inspect.getsource(module) for module in (synthetic, nwb_write))
-    return f"synthetic-{hashlib.sha256((settings + code).encode()).hexdigest()[:32]}"
 
 
 def _written_as(path: Path) -> str | None:

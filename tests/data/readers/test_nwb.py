@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,12 +6,10 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.behavior import SpatialSeries
+from reads import opened, read_one
 
-from neurofmx.data.cards import SignalCard
-from neurofmx.data.nwb import read_nwb, recording_id
-from neurofmx.data.nwb_signals import even_rate
+from neurofmx.data.readers.nwb_times import even_rate
 from neurofmx.errors import DataError, UserError
-from neurofmx.types import Samples
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -29,15 +26,8 @@ def write(path: Path, *series: TimeSeries, units: dict | None = None) -> Path:
     return path
 
 
-def read_one(path: Path, where: str, modality: str):
-    """One signal, its values read while the file is open."""
-    with read_nwb(path, {"x": SignalCard(path=where, modality=modality)}) as recording:
-        signal = recording.signals["x"]
-        return replace(signal, values=signal.values[:]) if isinstance(signal, Samples) else signal
-
-
 def read_all(path: Path) -> None:
-    with read_nwb(path, {}):
+    with opened(path):
         pass
 
 
@@ -55,9 +45,9 @@ def test_values_become_si_units_once_and_only_when_sliced(tmp_path):
     data = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.int16)
     stored = series(data=data, unit="mV", conversion=2.0, offset=1.0)
     path = write(tmp_path / "a.nwb", stored)
-    with read_nwb(path, {"x": SignalCard(path="acquisition/x", modality="lfp")}) as recording:
+    with opened(path, x={"path": "acquisition/x", "modality": "lfp"}) as recording:
         trace = recording.signals["x"]
-        assert isinstance(trace.values.data, h5py.Dataset)
+        assert isinstance(trace.values.stored.stored, h5py.Dataset)
         assert trace.unit == "V"
         # (3 · 2 + 1) mV = 7 mV
         np.testing.assert_allclose(trace.values[1:3], [[7e-3, 9e-3], [11e-3, 13e-3]], rtol=1e-6)
@@ -137,10 +127,6 @@ def test_trials_keep_their_plain_columns_and_drop_ragged_ones(tmp_path):
     trials = read_one(tmp_path / "a.nwb", "intervals/trials", "trials")
 
     assert trials.columns.to_dict("list") == {"id": [0], "side": ["left"]}
-
-
-def test_an_id_holds_only_what_is_safe_in_a_key():
-    assert recording_id(Path("sub-01 2012.07.06.nwb")) == "sub-01_2012_07_06"
 
 
 # Bad input
