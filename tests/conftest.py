@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = SyntheticSource(subjects=2, recordings=1, units=6, duration=30.0, drift=80.0)
 
 
-SLOW = ("test_pipeline.py", "test_recordings.py")
+SLOW = ("test_pipeline.py", "test_recordings.py", "test_recordings_all.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

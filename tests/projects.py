@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sources import ROOT
 
+from neurofmx.data.cards import load_card
+from neurofmx.data.manifests import resolve, save_manifest
 from neurofmx.project import NO_TELEMETRY
 
 PARTS = ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", "datasets", "flows", "neurofmx")
@@ -28,6 +30,12 @@ def make_project(folder: Path) -> Path:
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
+
+
+def pin(dataset: str, folder: Path) -> None:
+    """Write the manifest of a card, as `neurofmx resolve` does."""
+    here = folder / "datasets"
+    save_manifest(resolve(load_card(dataset, here)), here / "manifests")
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from projects import command, environment, make_project
+from projects import command, environment, make_project, pin
 from ruamel.yaml import YAML
 
 from neurofmx.stages import STAGES
@@ -40,6 +40,7 @@ def shrink(folder: Path) -> None:
     card["source"] |= {"subjects": 1, "recordings": 2, "units": 12, "duration": 60.0}
     card["adapt"] = ["synthetic-1-2"]
     editor.dump(card, folder / "datasets" / "demo.yaml")
+    pin("demo", folder)
     params = editor.load(folder / "params.yaml")
     for stage in STAGES:
         params[stage] |= {key: 1 for key in ("workers", "threads") if key in params[stage]}
@@ -110,6 +111,7 @@ def test_an_experiment_on_another_data_set_runs_in_a_fresh_clone(finished, tmp_p
     shrink(folder)
     text = (folder / "datasets" / "demo.yaml").read_text()
     (folder / "datasets" / "other.yaml").write_text(text.replace("name: demo", "name: other"))
+    pin("other", folder)
     identity = ("-c", "user.name=Nobody", "-c", "user.email=nobody@example.org")
     command(folder, "git", "add", "--all")
     command(folder, "git", *identity, "commit", "-qm", "A clone")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from projects import pin
 
 from neurofmx.stages import align, base, evaluate, ingest, pretrain, tokenize, validate
 from neurofmx.training.fit import FitParams
@@ -18,6 +19,7 @@ def results(shared_data, tmp_path_factory):
     card["source"]["path"] = str(shared_data / "m1_contdata95")
     (folder / "datasets").mkdir()
     (folder / "datasets" / "m1.yaml").write_text(yaml.safe_dump(card))
+    pin("m1", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for stage in (ingest, validate, align, tokenize):

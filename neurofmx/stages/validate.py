@@ -191,9 +191,25 @@ def _check_share(passed: int, reasons: dict[str, list[str]], most: float) -> Non
     share = len(reasons) / max(1, passed + len(reasons))
     if passed and share <= most:
         return
-    lines = [f"  {name}: {line}" for name, found in sorted(reasons.items()) for line in found]
     raise DataError(
         f"validate: {len(reasons)} of {passed + len(reasons)} recordings are in quarantine; "
-        f"validate.max_quarantined allows a share of {most:g}, and one recording has to pass\n"
-        + "\n".join(lines)
+        f"validate.max_quarantined allows a share of {most:g}, and one recording has to pass. "
+        f"Why:\n{_by_check(reasons)}\n"
+        "Details are in storage/validate/quarantine.json. Mend the files; or, where the data are "
+        "right and a threshold is not, give the card its own, such as checks: {saturation: "
+        "{max: 0.02}}; or raise validate.max_quarantined in params.yaml"
+    )
+
+
+def _by_check(reasons: dict[str, list[str]]) -> str:
+    """A line for each check with the recordings that break it and one of their reasons."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name, lines in sorted(reasons.items()):
+        for line in lines:
+            check, _, why = line.partition(": ")
+            found[check].setdefault(name, why)
+    return "\n".join(
+        f"  {check} ({len(of)} of them): {name}: {why}"
+        for check, of in found.items()
+        for name, why in [next(iter(of.items()))]
     )

@@ -116,7 +116,7 @@ def test_a_device_that_a_recording_lacks_needs_no_clock_but_its_signals_do():
         return Recording("r", "s", "Mus musculus", "rig", signals)
 
     assert align(without("pose", "camera_sync"), card()).clocks == {}
-    with pytest.raises(DataError, match="'camera' .*: the recording has no 'sync'"):
+    with pytest.raises(DataError, match=r"'camera' .*: the recording has no 'sync'"):
         align(without("sync"), card())
 
 

@@ -96,6 +96,8 @@ def test_modalities_of_foreign_files(shared_data, file, modalities):
     assert {signal.modality for signal in card.signals.values()} == modalities
 
 
-def test_patch_clamp_is_not_offered(shared_data):
-    with pytest.raises(DataError, match="no file has a usable signal"):
-        suggest(shared_data / "other/nwb_native/FergusonEtAl2015_PYR2.nwb", "x")
+def test_sweeps_of_a_patch_clamp_are_offered_but_not_as_inputs(shared_data):
+    card = suggest(shared_data / "other/nwb_native/FergusonEtAl2015_PYR2.nwb", "x")
+    assert {signal.modality for signal in card.signals.values()} == {"intracellular"}
+    assert len(card.signals) == 26  # 13 sweeps, each with its stimulus
+    assert not card.inputs

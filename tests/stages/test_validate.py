@@ -106,7 +106,7 @@ def test_what_ingest_turned_away_is_listed_and_counts(project):
     save_manifest(resolve(load_card("x")))
     ingest.run(ingest.Params(dataset="x", workers=1))
 
-    with pytest.raises(DataError, match=r"1 of 3 recordings (.|\n)*broken: ingest: broken.nwb"):
+    with pytest.raises(DataError, match=r"1 of 3 recordings (.|\n)*ingest .*: broken: broken.nwb"):
         run(inspector=False, max_quarantined=0.3)
 
     assert read("quarantine.json")["broken"][0].startswith("ingest: broken.nwb: not an HDF5 file")

@@ -44,7 +44,8 @@ def _swapped(signal: Signal, series: TimeSeries) -> Signal:
             values = scaled(values.stored, values.scale)
         return replace(signal, values=values, rate=1.0 / period, t0=start)
     if isinstance(signal, Intervals):
-        first = float(series.starting_time)  # sample k was read as being at first + k / period
+        # Sample k was read as being at first + k / period; its stamp is the end of its bin.
+        first = float(series.starting_time)
         edges = [start + (t - first) * period**2 - period for t in (signal.start, signal.stop)]
         return replace(signal, start=edges[0], stop=edges[1])
     return signal

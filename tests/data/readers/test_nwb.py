@@ -259,18 +259,6 @@ def raw(path: Path, where: str):
         return file[where][:]
 
 
-def test_m1_as_it_lies(shared_data):
-    path = shared_data / "m1_contdata95" / "contdata95-dev.nwb"
-    counts = read_one(path, "processing/ecephys/binned_spikes", "binned_counts")
-    segments = read_one(path, "intervals/segments", "trials")
-
-    assert (counts.rate, counts.t0, counts.unit) == (10.0, 0.0, "count")
-    stored = raw(path, "processing/ecephys/binned_spikes/data")
-    np.testing.assert_array_equal(counts.values[:], stored)
-    assert len(counts.channels) == 95
-    np.testing.assert_array_equal(segments.stop, raw(path, "intervals/segments/stop_time"))
-
-
 def test_hpc_as_it_lies(shared_data):
     path = shared_data / "rat_hpc_nelpy" / "linear-track.nwb"
     spikes = read_one(path, "units", "spikes")
@@ -286,21 +274,6 @@ def test_hpc_as_it_lies(shared_data):
     np.testing.assert_array_equal(
         position.times, raw(path, "processing/behavior/Position/position/timestamps")
     )
-
-
-def test_ssvep_as_it_lies(shared_data):
-    path = shared_data / "ssvep_exo_eeg" / "subject01-2012.07.06-19.02.16.nwb"
-    eeg, trials = (
-        read_one(path, *which)
-        for which in (("acquisition/eeg", "eeg"), ("intervals/trials", "trials"))
-    )
-
-    assert (eeg.rate, eeg.unit, eeg.values.shape) == (256.0, "V", (57024, 8))
-    np.testing.assert_array_equal(
-        eeg.values[1000:1010], raw(path, "acquisition/eeg/data")[1000:1010]
-    )
-    assert eeg.channels["label"].tolist()[:3] == ["Oz", "O1", "O2"]
-    assert set(trials.columns["stimulus_class"]) == {"rest", "13Hz", "17Hz", "21Hz"}
 
 
 def test_ca1_as_it_lies(shared_data):

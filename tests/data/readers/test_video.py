@@ -1,3 +1,5 @@
+from itertools import islice
+
 import av
 import h5py
 import numpy as np
