@@ -1,6 +1,5 @@
 """Files over HTTP: faults are retried, broken downloads go on, only the right bytes count."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
+from neurofmx.data.digests import file_digest
 from neurofmx.errors import TransientError, UserError
 
 ATTEMPTS = 6  # in a row, before a fault counts as one that lasts
@@ -94,7 +94,7 @@ def download(url: str, path: Path, name: str, size: int, sha256: str) -> None:
     part = path.with_name(f"{path.name}.part")
     for _ in range(2):  # wrong bytes are thrown away and fetched once more
         _fill(url, part, name, size)
-        found = digest(part)
+        found = file_digest(part)
         if found == sha256:
             os.replace(part, path)
             return
@@ -107,13 +107,7 @@ def download(url: str, path: Path, name: str, size: int, sha256: str) -> None:
 
 def is_whole(path: Path, size: int, sha256: str) -> bool:
     """True where a file has the bytes that it must have."""
-    return path.exists() and path.stat().st_size == size and digest(path) == sha256
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.exists() and path.stat().st_size == size and file_digest(path) == sha256
 
 
 def _fill(url: str, part: Path, name: str, size: int) -> None:

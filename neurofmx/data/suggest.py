@@ -67,7 +67,6 @@ def suggest(path: Path, name: str) -> Card:
     signals = _signals(files)
     tasks = _tasks(signals, files)
     windows = _windows(signals, tasks, files)
-    by_trial = bool(tasks) and all(task.kind == "classification" for task in tasks.values())
     return Card(
         name=name,
         title=files[0].title or name,
@@ -77,7 +76,7 @@ def suggest(path: Path, name: str) -> Card:
         signals=signals,
         tasks=tasks,
         windows=windows,
-        split=Split(by="trial" if by_trial else "time", guard=0.0 if windows.within else 1.0),
+        split=_split(signals, tasks, files, 0.0 if windows.within else 1.0),
         adapt=[files[-1].recording] if len(files) >= 3 else [],
     )
 
@@ -167,14 +166,17 @@ def _intervals(path: str, files: list[_File]) -> list[Intervals]:
 
 
 def _labels(tables: list[pd.DataFrame]) -> list[str]:
-    """Columns with few labels, each often enough; of two that say the same, the first."""
+    """Columns with few labels, each often enough; of two that say the same, the first.
+
+    Which eye a tracker's event is of is no behaviour.
+    """
     table = pd.concat(tables, ignore_index=True)
     shortest = min(len(one) for one in tables)
     kept: dict[str, tuple] = {}
     for column in table.columns.drop("id"):
         values = table[column]
         n = values.nunique()
-        if values.isna().any() or n not in CLASSES or shortest < PER_CLASS * n:
+        if column == "eye" or values.isna().any() or n not in CLASSES or shortest < PER_CLASS * n:
             continue
         codes = tuple(pd.factorize(values)[0])
         if codes not in kept.values():
@@ -200,6 +202,24 @@ def _windows(signals: dict[str, SignalCard], tasks: dict[str, Task], files: list
         return Windows(duration=WINDOW[1], step=WINDOW[1] / 2, context=1.0, within=within)
     duration = round(float(np.clip(typical, *WINDOW)), 1)
     return Windows(duration=duration, step=duration / 2, within=within)
+
+
+def _split(
+    signals: dict[str, SignalCard], tasks: dict[str, Task], files: list[_File], guard: float
+) -> Split:
+    """By trial where all tasks are labels, with shares that leave each label some for valid."""
+    labelled = [task for task in tasks.values() if isinstance(task, ClassificationTask)]
+    if not labelled or len(labelled) < len(tasks):
+        return Split(guard=guard)
+    tables = [
+        table.columns[task.column]
+        for task in labelled
+        for table in _intervals(signals[task.signal].paths[0], files)
+    ]
+    fewest = min(int(column.value_counts().min()) for column in tables)
+    split = Split(by="trial", guard=guard)
+    valid = round(fewest * (split.train + split.valid)) - round(fewest * split.train)
+    return split if valid else Split(by="trial", train=0.5, valid=0.2, guard=guard)
 
 
 def _noted(notes: str, key: str, otherwise: str) -> str:

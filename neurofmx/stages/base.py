@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +30,7 @@ from rich.console import Console
 import neurofmx
 from neurofmx.data import store
 from neurofmx.data.cards import Card
+from neurofmx.data.digests import file_digest as file_digest
 from neurofmx.errors import DataError, NeuroFMXError, TransientError, UserError, is_transient
 
 STORAGE = Path("storage")
@@ -107,13 +107,6 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@cache
 def code_version(*modules: str) -> str:
     """Hash of files and folders under `neurofmx/`, so that a change of code is a change of key."""
     root = Path(neurofmx.__file__).parent

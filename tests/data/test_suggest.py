@@ -72,6 +72,12 @@ def test_ssvep_is_four_classes_by_trial(shared_data):
     assert card.adapt == ["subject09-2013_04_09-17_39_37"]
 
 
+def test_each_label_keeps_a_trial_for_valid(shared_data):
+    card = suggest(shared_data / "myo_emg" / "person12345-1.nwb", "myo")  # six trials a gesture
+
+    assert (card.split.by, card.split.train, card.split.valid) == ("trial", 0.5, 0.2)
+
+
 def test_irregular_signals_get_the_rate_they_have_between_gaps(shared_data):
     card = suggest(shared_data / "ziv_ca1_multiday" / "C6_M4-envA-day1.nwb", "ca1")
 

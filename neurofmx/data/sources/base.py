@@ -4,7 +4,6 @@
 committed as a manifest. `fetch` brings the bytes of one file of a manifest and refuses any other.
 """
 
-import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +72,3 @@ class Source(Params):
     def identity(self, asset: Asset) -> str:
         """What tells a file's content apart: its checksum."""
         return asset.sha256
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

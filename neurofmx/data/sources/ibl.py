@@ -15,7 +15,8 @@ from uuid import UUID
 import pandas as pd
 from pydantic import Field
 
-from neurofmx.data.sources.base import Access, Asset, Resolved, Source, sha256_of
+from neurofmx.data.digests import file_digest
+from neurofmx.data.sources.base import Access, Asset, Resolved, Source
 from neurofmx.errors import TransientError, UserError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class IblSource(Source):
                     _bring(one, files.loc[asset.path], path)
         if not path.exists():
             raise UserError(f"{path} does not exist, but the manifest pins it; {REPAIR}")
-        if path.stat().st_size != asset.size or sha256_of(path) != asset.sha256:
+        if path.stat().st_size != asset.size or file_digest(path) != asset.sha256:
             raise UserError(f"{path} has changed since it was resolved; {REPAIR}")
         return path
 
@@ -123,7 +124,7 @@ class IblSource(Source):
                 _bring(one, row, path)
             if not path.exists():
                 raise UserError(f"{path} does not exist, but ONE's tables list it; fetch it first")
-            size, sha256 = path.stat().st_size, sha256_of(path)
+            size, sha256 = path.stat().st_size, file_digest(path)
             ids = f"{eid}/{row['id']}"
             assets.append(Asset(path=str(name), size=size, sha256=sha256, asset_id=ids))
         return assets

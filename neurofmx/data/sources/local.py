@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from neurofmx.data.sources.base import Access, Asset, Resolved, Source, sha256_of
+from neurofmx.data.digests import file_digest
+from neurofmx.data.sources.base import Access, Asset, Resolved, Source
 from neurofmx.errors import DataError, UserError
 
 
@@ -27,7 +28,7 @@ class LocalSource(Source):
         root = self.root
         names = [(path.relative_to(root).as_posix(), path) for path in self.found]
         return Resolved(
-            [Asset(path=n, size=p.stat().st_size, sha256=sha256_of(p)) for n, p in names]
+            [Asset(path=n, size=p.stat().st_size, sha256=file_digest(p)) for n, p in names]
         )
 
     def fetch(self, asset: Asset, folder: Path, access: Access = "download") -> Path:
@@ -39,7 +40,7 @@ class LocalSource(Source):
         path = self.place(asset, folder)
         if not path.exists():
             raise UserError(f"{path} does not exist, but the manifest pins it; {REPAIR}")
-        if path.stat().st_size != asset.size or sha256_of(path) != asset.sha256:
+        if path.stat().st_size != asset.size or file_digest(path) != asset.sha256:
             raise UserError(
                 f"{path} has changed since it was resolved: {path.stat().st_size} bytes, the "
                 f"manifest has {asset.size} bytes with sha256 {asset.sha256[:12]}…; {REPAIR}"

@@ -12,7 +12,7 @@ from one.alf.cache import make_parquet_db
 
 from neurofmx import cli
 from neurofmx.data import store
-from neurofmx.data.sources.base import sha256_of
+from neurofmx.data.digests import file_digest
 from neurofmx.data.sources.ibl import IblSource
 from neurofmx.errors import TransientError, UserError
 from neurofmx.stages import ingest
@@ -69,7 +69,7 @@ def test_the_files_of_local_sessions_are_pinned(cache):
 
     assert len(assets) == 13
     assert assets[TRIALS].size == (cache / TRIALS).stat().st_size
-    assert assets[TRIALS].sha256 == sha256_of(cache / TRIALS)
+    assert assets[TRIALS].sha256 == file_digest(cache / TRIALS)
 
 
 def test_filters_and_patterns_choose(cache):
@@ -143,7 +143,7 @@ def test_remote_sessions_are_downloaded_and_pinned(database, tmp_path):
 
     assert len(assets) == 2
     for asset in assets:
-        assert sha256_of(tmp_path / "server" / asset.path) == asset.sha256
+        assert file_digest(tmp_path / "server" / asset.path) == asset.sha256
     database.log.clear()
     assert source.fetch(assets[0], tmp_path).exists()
     assert database.log == []
@@ -154,7 +154,7 @@ def test_a_remote_file_that_was_lost_here_is_fetched_again(database, tmp_path):
     (asset,) = source.resolve().assets
     (tmp_path / "one" / asset.path).unlink()
 
-    assert sha256_of(source.fetch(asset, tmp_path)) == asset.sha256
+    assert file_digest(source.fetch(asset, tmp_path)) == asset.sha256
 
 
 def test_a_remote_file_that_is_gone_is_named(database, tmp_path):
