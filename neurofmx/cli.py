@@ -141,7 +141,7 @@ def run(
 @app.command()
 def inspect(file: Path) -> None:
     """Show the streams, units, rates, trials and behaviour of an NWB file."""
-    from neurofmx.data.describe import describe  # late: torch takes seconds
+    from neurofmx.data.describe import describe  # late: pynwb takes a second
 
     console.print(describe(file))
 

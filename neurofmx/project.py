@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from neurofmx.config import PARAMS_FILE, StageParams, build, read_yaml
 from neurofmx.data.cards import Card, load_card
@@ -34,6 +35,15 @@ NO_TELEMETRY = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+
+
+class _Representer(RoundTripRepresenter):
+    """Ours alone: hdmf changes how the library's own writes an empty value."""
+
+
+_Representer.add_representer(
+    type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "")
+)
 
 
 def find_root(start: Path) -> Path:
@@ -75,6 +85,7 @@ def set_params(assignments: Iterable[str]) -> list[str]:
     """
     read_yaml(PARAMS_FILE)  # for its messages where the file is no YAML
     editor = YAML()
+    editor.Representer = _Representer
     editor.width = 100
     document = editor.load(PARAMS_FILE)
     pairs = [_parse(assignment) for assignment in assignments]

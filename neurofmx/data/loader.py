@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neurofmx.batches import Batch, SignalBatch, Target
 from neurofmx.data.shards import Sample, Shards
-from neurofmx.types import Batch, SignalBatch, Target
 
 
 @dataclass(frozen=True)

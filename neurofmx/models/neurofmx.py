@@ -16,6 +16,7 @@ from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from neurofmx.batches import Batch, Hidden, ModelOutput, SignalBatch, TokenizedSequence
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
 from neurofmx.models.heads import HEADS, ChannelHead
@@ -23,7 +24,6 @@ from neurofmx.models.mamba import MambaBackbone
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.popt import PopT
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
-from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch, TokenizedSequence
 
 Size = Literal["tiny", "small", "base", "medium", "large"]
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from neurofmx.types import Batch, Hidden, ModelOutput
+from neurofmx.batches import Batch, Hidden, ModelOutput
 
 
 def decode(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, ""]:

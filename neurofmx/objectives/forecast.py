@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from neurofmx.types import Batch, Hidden, ModelOutput
+from neurofmx.batches import Batch, Hidden, ModelOutput
 
 
 def forecast(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, ""]:

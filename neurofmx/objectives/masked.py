@@ -9,7 +9,7 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch
+from neurofmx.batches import Batch, Hidden, ModelOutput, SignalBatch
 
 
 def hide(

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,6 +108,7 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
+@cache  # read once, not once a recording
 def code_version(*modules: str) -> str:
     """Hash of files and folders under `neurofmx/`, so that a change of code is a change of key."""
     root = Path(neurofmx.__file__).parent

@@ -13,7 +13,15 @@ from neurofmx.training.fit import Fit, FitParams, untrained
 from neurofmx.training.tracking import track
 
 STAGE = "pretrain"
-CODE = ("data/loader.py", "models", "objectives", "tokenizers", "training", "types.py")
+CODE = (
+    "batches.py",
+    "data/loader.py",
+    "models",
+    "objectives",
+    "tokenizers",
+    "training",
+    "types.py",
+)
 
 
 class Params(StageParams):

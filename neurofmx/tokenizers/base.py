@@ -22,8 +22,8 @@ from einops import einsum, rearrange, reduce, repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from neurofmx.batches import SignalBatch, TokenizedSequence
 from neurofmx.config import Params
-from neurofmx.types import SignalBatch, TokenizedSequence
 
 
 @dataclass(frozen=True)

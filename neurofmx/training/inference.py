@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Shaped
 from numpy import ndarray
 
+from neurofmx.batches import Batch
 from neurofmx.data.loader import Collator
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX
-from neurofmx.types import Batch
 
 
 @dataclass(frozen=True)

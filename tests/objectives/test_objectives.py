@@ -4,9 +4,9 @@ import math
 
 import torch
 
+from neurofmx.batches import Batch, Hidden, ModelOutput, SignalBatch, Target, TokenizedSequence
 from neurofmx.objectives import decode, forecast, masked
 from neurofmx.objectives.decode import unexplained
-from neurofmx.types import Batch, Hidden, ModelOutput, SignalBatch, Target, TokenizedSequence
 
 
 def batch(values, target=None):
