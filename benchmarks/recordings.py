@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+from measuring import put_between
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "recordings"
@@ -93,14 +94,6 @@ def table() -> str:
     return "\n".join([*head, *rows])
 
 
-def write_readme() -> None:
-    """Put the table between the marks of README.md."""
-    readme = ROOT / "README.md"
-    before, rest = readme.read_text().split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    readme.write_text(f"{before}{MARKS[0]}\n{table()}\n{MARKS[1]}{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("datasets", nargs="*", default=DATASETS)
@@ -108,7 +101,7 @@ def main() -> None:
     for dataset in parser.parse_args().datasets:
         with tempfile.TemporaryDirectory() as folder:
             run(dataset, Path(folder))
-    write_readme()
+    put_between(MARKS, table())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,195 @@
+"""Measure things side by side: repeats taken in turn, medians, ratios round by round, gates.
+
+A section of a benchmark is a `Section`. Its figures go to `results.csv`, a row each, and the
+machine that it ran on to `machine.json`; sections that did not run keep theirs.
+"""
+
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+
+COLUMNS = ["section", "figure", "method", "value", "unit", "low", "high", "repeats", "gate", "met"]
+PACKAGES = (
+    *("dask", "fsspec", "h5py", "hdmf", "numpy", "pynapple", "pynwb", "remfile", "scipy"),
+    *("temporaldata", "xarray", "zarr"),
+)
+Seconds = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a figure has to be.
+
+    Attributes:
+        needed: In words.
+        met: Whether a value is enough.
+    """
+
+    needed: str
+    met: Callable[[float], bool]
+
+
+@dataclass
+class Section:
+    """Figures of one section, as they are measured.
+
+    Attributes:
+        name: The subcommand.
+        inputs: What was measured on, in words and sizes.
+        busy: Share of the processors (%) that others took for 5 s before it began.
+    """
+
+    name: str
+    inputs: dict[str, Any] = field(default_factory=dict)
+    busy: float = field(default_factory=lambda: psutil.cpu_percent(5.0))
+    rows: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def figure(
+        self,
+        name: str,
+        method: str,
+        values: list[float],
+        unit: str,
+        gate: Gate | None = None,
+    ) -> None:
+        """Keep the median of `values` with its extremes; a gate says whether that is enough."""
+        value, low, high = (float(f"{f(values):.4g}") for f in (np.median, min, max))
+        asked = (gate.needed, gate.met(float(np.median(values)))) if gate else ("", "")
+        self.rows.append((self.name, name, method, value, unit, low, high, len(values), *asked))
+
+    def seconds(self, name: str, taken: Seconds, unit: str = "s", scale: float = 1.0) -> None:
+        """Keep what each method took."""
+        for method, values in taken.items():
+            self.figure(name, method, [v * scale for v in values], unit)
+
+    def ratio(self, name: str, taken: Seconds, ours: str, theirs: str, least: float) -> None:
+        """Keep how many times as fast as theirs ours was, round by round; `least` is the gate."""
+        ratios = [t / o for o, t in zip(taken[ours], taken[theirs], strict=True)]
+        gate = Gate(f"≥ {least:g} ×", lambda value: value >= least)
+        self.figure(f"{name}: {theirs} / {ours}", ours, ratios, "×", gate)
+
+    def write(self, folder: Path) -> pd.DataFrame:
+        """Put the rows in place of those of an earlier run."""
+        folder.mkdir(parents=True, exist_ok=True)
+        table, machines = folder / "results.csv", folder / "machine.json"
+        mine = pd.DataFrame(self.rows, columns=COLUMNS)
+        old = pd.read_csv(table, keep_default_na=False) if table.exists() else mine[:0]
+        others = old[old["section"] != self.name]
+        whole = pd.concat([others, mine]) if len(others) else mine
+        whole.sort_values("section", kind="stable").to_csv(table, index=False)
+        known = json.loads(machines.read_text()) if machines.exists() else {}
+        known[self.name] = {
+            "machine": machine() | {"busy_before_percent": self.busy},
+            "inputs": self.inputs,
+        }
+        machines.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        return mine
+
+
+def in_turn(
+    tasks: dict[str, Callable[[], Any]],
+    repeats: int,
+    clear: Callable[[str], Any] = lambda name: None,
+) -> Seconds:
+    """Seconds of each task, one after the other in each of `repeats` rounds.
+
+    What else the machine does then falls on all of them. A first round is not counted.
+
+    Args:
+        clear: Takes away what a task wrote the last time; not counted, nor is what the disk has
+            left to do by then.
+    """
+    taken: Seconds = {name: [] for name in tasks}
+    for round_ in range(repeats + 1):
+        for name, task in tasks.items():
+            clear(name)
+            os.sync()
+            gc.collect()
+            start = time.perf_counter()
+            task()
+            if round_:
+                taken[name].append(time.perf_counter() - start)
+    return taken
+
+
+def peak_memory(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[float, int]:
+    """Seconds that a command takes and the largest memory (bytes) of it and all its children.
+
+    The sum of resident sets, looked at every 20 ms; pages that processes share count in each.
+    """
+    start, peak = time.perf_counter(), 0
+    with subprocess.Popen(command, cwd=folder, env=os.environ | environment) as process:
+        while process.poll() is None:
+            peak = max(peak, _resident(process.pid))
+            time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return time.perf_counter() - start, peak
+
+
+def gates_table(folder: Path) -> str:
+    """The figures that have a gate, as Markdown."""
+    rows = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    lines = ["| measured | median | lowest to highest | asked for |", "|---|---|---|---|"]
+    for row in rows[rows["gate"] != ""].itertuples():
+        spread = f"{row.low:g} to {row.high:g} ({row.repeats})" if row.repeats > 1 else ""
+        asked = row.gate if row.met in (True, "True") else f"{row.gate}: **not met**"
+        figure = f"{row.section}: {row.figure.removeprefix(row.section + ': ')}"
+        lines.append(f"| {figure} | {row.value:g} {row.unit} | {spread} | {asked} |")
+    return "\n".join(lines)
+
+
+def put_between(marks: tuple[str, str], text: str) -> None:
+    """Replace what stands between two marks of README.md."""
+    readme = Path(__file__).parents[1] / "README.md"
+    before, rest = readme.read_text().split(marks[0])
+    _, after = rest.split(marks[1])
+    readme.write_text(f"{before}{marks[0]}\n{text}\n{marks[1]}{after}")
+
+
+def machine() -> dict[str, Any]:
+    """What it runs on: processor, cores, memory, versions."""
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _resident(pid: int) -> int:
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for process in [parent, *parent.children(recursive=True)]:
+            total += process.memory_info().rss
+    except psutil.NoSuchProcess:  # it has just ended
+        pass
+    return total
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
