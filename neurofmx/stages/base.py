@@ -162,16 +162,23 @@ def measured(stage: str) -> Iterator[Report]:
     (folder(stage) / "manifest.json").unlink(missing_ok=True)
     start, report = time.perf_counter(), Report()
     yield report
-    usage = [resource.getrusage(who).ru_maxrss for who in _PROCESSES]
     cost = {
         "seconds": round(time.perf_counter() - start, 3),
-        "peak_memory_mb": round(max(usage) / 1024, 1),  # ru_maxrss is in KiB on Linux
+        "peak_memory_mb": round(_peak_kib() / 1024, 1),
     }
     write_json(folder(stage) / "metrics.json", cost | report.values)
     console.print(f"[bold]{stage}[/] took {cost['seconds']:.1f} s, {cost['peak_memory_mb']:.0f} MB")
 
 
-_PROCESSES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+def _peak_kib() -> int:
+    """Largest resident set of this process or of one that it started (KiB)."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Linux hands ru_maxrss on from the process that started this one, but not the high-water mark.
+    mark = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return max(children, int(mark.split()[1]))
 
 
 def fan_out(
