@@ -230,6 +230,12 @@ def fan_out(
     write_table(
         target / "status.parquet", pd.DataFrame([asdict(s) for s in statuses], columns=columns)
     )
+    _judge(stage, statuses)
+    return statuses
+
+
+def _judge(stage: str, statuses: list[Status]) -> None:
+    """Raise what the worst outcome calls for, when all that can be finished is."""
     failed = [status for status in statuses if status.outcome == "failed"]
     if failed:
         raise TransientError(
@@ -242,7 +248,6 @@ def fan_out(
     if not usable(statuses):
         reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in statuses)
         raise DataError(f"{stage}: no recording is usable\n{reasons}")
-    return statuses
 
 
 def processes_pay(sizes: list[int], workers: int) -> bool:

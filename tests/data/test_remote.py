@@ -121,6 +121,7 @@ def test_collecting_garbage_of_hdf5_does_not_block_reading(stored):
             for start in range(0, len(VALUES), 50_000):
                 cycle = [file["lfp"]]
                 cycle.append(cycle)
-                file["lfp"][start : start + 50_000]
+                found = file["lfp"][start : start + 50_000]
+                np.testing.assert_array_equal(found, VALUES[start : start + 50_000])
         finally:
             gc.set_threshold(*usual)
