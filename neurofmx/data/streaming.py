@@ -102,11 +102,11 @@ class RangeFile(io.RawIOBase):
                 break  # remfile has tried again and again
             except (aiohttp.ClientError, OSError) as error:
                 fault = error
-            except Exception as error:
+            except Exception as error:  # remfile again: it has no kind of error of its own
                 if type(error) is not Exception:
-                    raise
+                    raise  # any other kind is a slip of ours
                 fault = error
-                break  # remfile again: it has no kind of error of its own
+                break
             else:
                 if len(found) == n:
                     return found
