@@ -8,13 +8,11 @@ whether it was met; the machine and the sizes to machine.json beside it. Files a
 page cache by everyone alike.
 """
 
-import argparse
 import contextlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,7 @@ import pandas as pd
 import peers
 import yaml
 import zarr
-from measuring import Gate, Section, gates_table, in_turn, peak_memory, put_between
-from rich.console import Console
+from measuring import Gate, Section, in_turn, peak_memory, run_sections
 from runs import Run, project, remove, staged
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -57,7 +54,6 @@ TWO_DEVICES = {
 CLOCKS = {"amplifier": {"signals": ["eeg"], "device": "eeg_pulses", "reference": "pulses"}}
 ACCESS = ("download", "remfile", "fsspec")
 BELOW_1_GB = Gate("< 1000 MB", lambda value: value < 1000)
-console = Console(highlight=False, soft_wrap=True)
 
 
 def measure_ingest(section: Section, run: Run) -> None:
@@ -284,20 +280,5 @@ SECTIONS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; all by default")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one repeat: a trial")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
-    given = parser.parse_args(arguments)
-    for name in given.sections or SECTIONS:
-        section = Section(name)
-        with tempfile.TemporaryDirectory() as folder:
-            SECTIONS[name](section, Run(Path(folder), given.quick))
-        console.print(section.write(given.results.resolve()).to_string(index=False))
-    if given.results == RESULTS and not given.quick:
-        put_between(MARKS, gates_table(RESULTS))
-
-
 if __name__ == "__main__":
-    main()
+    run_sections(__doc__, SECTIONS, RESULTS, MARKS)

@@ -4,14 +4,16 @@ A section of a benchmark is a `Section`. Its figures go to `results.csv`, a row 
 machine that it ran on to `machine.json`; sections that did not run keep theirs.
 """
 
+import argparse
 import gc
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+from rich.console import Console
+from runs import Run
 
 COLUMNS = ["section", "figure", "method", "value", "unit", "low", "high", "repeats", "gate", "met"]
 PACKAGES = (
-    *("dask", "fsspec", "h5py", "hdmf", "numpy", "pynapple", "pynwb", "remfile", "scipy"),
-    *("temporaldata", "xarray", "zarr"),
+    *("dask", "fsspec", "google-crc32c", "h5py", "hdmf", "numpy", "pyarrow", "pynapple", "pynwb"),
+    *("remfile", "scipy", "temporaldata", "torch", "torch-brain", "webdataset", "xarray", "zarr"),
 )
 Seconds = dict[str, list[float]]
 
@@ -47,13 +51,13 @@ class Section:
 
     Attributes:
         name: The subcommand.
+        busy: Share of the processors (%) that others took before it began.
         inputs: What was measured on, in words and sizes.
-        busy: Share of the processors (%) that others took for 5 s before it began.
     """
 
     name: str
+    busy: float
     inputs: dict[str, Any] = field(default_factory=dict)
-    busy: float = field(default_factory=lambda: psutil.cpu_percent(5.0))
     rows: list[tuple[Any, ...]] = field(default_factory=list)
 
     def figure(
@@ -98,6 +102,37 @@ class Section:
         return mine
 
 
+def run_sections(
+    about: str,
+    sections: dict[str, Callable[[Section, Run], None]],
+    results: Path,
+    marks: tuple[str, str],
+    below: str = "",
+) -> None:
+    """The command line of a benchmark: measure sections, write what they found.
+
+    Args:
+        about: The script's own words.
+        sections: By name.
+        results: Folder of the results.
+        marks: In README.md, around the gates.
+        below: Markdown to put below the gates.
+    """
+    parser = argparse.ArgumentParser(description=about.split("\n")[0])
+    parser.add_argument("sections", nargs="*", help=f"of {', '.join(sections)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="small sizes, one repeat: a trial")
+    parser.add_argument("--results", type=Path, default=results, help="folder of the results")
+    given = parser.parse_args()
+    for name in given.sections or sections:
+        section = Section(name, psutil.cpu_percent(0.1 if given.quick else 5.0))
+        with tempfile.TemporaryDirectory() as folder:
+            sections[name](section, Run(Path(folder), given.quick))
+        table = section.write(given.results.resolve())
+        Console(highlight=False, soft_wrap=True).print(table.to_string(index=False))
+    if given.results == results and not given.quick:
+        put_between(marks, "\n\n".join(filter(None, [gates_table(results), below])))
+
+
 def in_turn(
     tasks: dict[str, Callable[[], Any]],
     repeats: int,
@@ -137,6 +172,35 @@ def peak_memory(command: list[str], folder: Path, environment: dict[str, str]) -
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return time.perf_counter() - start, peak
+
+
+def in_slices(
+    streams: dict[str, Iterator[Any]],
+    size: Callable[[Any], int],
+    repeats: int,
+    seconds: float,
+    ahead: int,
+) -> Seconds:
+    """Seconds per thing that streams take to give things, in turn, for some seconds each.
+
+    A first round is not counted.
+
+    Args:
+        size: Things in what a stream gives.
+        ahead: What a stream may have read before its turn; it is thrown away.
+    """
+    taken: Seconds = {name: [] for name in streams}
+    for round_ in range(repeats + 1):
+        for name, stream in streams.items():
+            gc.collect()
+            for _ in range(ahead):
+                next(stream)
+            n, start = 0, time.perf_counter()
+            while time.perf_counter() - start < seconds:
+                n += size(next(stream))
+            if round_:
+                taken[name].append((time.perf_counter() - start) / n)
+    return taken
 
 
 def gates_table(folder: Path) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 from measuring import put_between
+from runs import link_data
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "recordings"
@@ -48,9 +49,7 @@ def run(dataset: str, folder: Path) -> None:
             )
         else:
             shutil.copy(source, target)
-    data = os.environ.get("NEUROFMX_DATA") or ROOT.parent / "shared" / "data"
-    (folder / "shared").mkdir()
-    (folder / "shared" / "data").symlink_to(Path(data).resolve())
+    link_data(folder)
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     environment = os.environ | {"PYTHONPATH": str(project)}
     command = [sys.executable, "-m", "neurofmx", "run", "--dataset", dataset]

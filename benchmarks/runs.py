@@ -13,7 +13,9 @@ import yaml
 
 from neurofmx.data.cards import Card, load_card, save_card
 from neurofmx.data.manifests import resolve, save_manifest
-from neurofmx.stages import base
+from neurofmx.stages import align, base, ingest
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,33 @@ def project(
 
 
 @contextlib.contextmanager
+def shipped(folder: Path, dataset: str, **changes: Any) -> Iterator[Card]:
+    """A card of datasets/, with parts of it replaced, ingested and aligned, unvalidated.
+
+    Its project is new, so that nothing is left over from another run, and the working directory.
+    """
+    content = yaml.safe_load((ROOT / "datasets" / f"{dataset}.yaml").read_text()) | changes
+    home = folder / dataset
+    home.mkdir(parents=True)
+    link_data(folder)
+    with contextlib.chdir(home):
+        save_card(Card.model_validate(content))
+        card = load_card(dataset)
+        save_manifest(resolve(card))
+        staged(ingest, dataset)()
+        base.write_manifest("validate", dataset, base.read_manifest("ingest")["outputs"])
+        staged(align, dataset)()
+        yield card
+
+
+def link_data(folder: Path) -> None:
+    """Real recordings where cards look for them from a project in this folder."""
+    data = os.environ.get("NEUROFMX_DATA") or ROOT.parent / "shared" / "data"
+    (folder / "shared").mkdir(exist_ok=True)
+    (folder / "shared" / "data").symlink_to(Path(data).resolve())
+
+
+@contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Stages say what they do; here that would be noise."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
@@ -60,12 +89,12 @@ def silent() -> Iterator[None]:
         base.console.file = old
 
 
-def staged(stage: Any, **params: Any) -> Callable[[], None]:
+def staged(stage: Any, dataset: str = "made", **params: Any) -> Callable[[], None]:
     """Run a stage."""
 
     def task() -> None:
         with silent():
-            stage.run(stage.Params(dataset="made", **params))
+            stage.run(stage.Params(dataset=dataset, **params))
 
     return task
 

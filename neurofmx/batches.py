@@ -3,65 +3,41 @@
 They are apart from `neurofmx.types`, whose arrays need no torch, which takes seconds to import.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from neurofmx.sequence import TokenizedSequence
 
-@dataclass(frozen=True)
-class TokenizedSequence:
-    """Tokens with a start and a duration each, what every tokenizer emits.
 
-    Attributes:
-        tokens: Token × feature, with any leading batch axes.
-        t0: Start of the first token (s, float64: float32 is 1 ms coarse at 10⁴ s).
-        dt: Duration of each token (s), or one number for all of them.
-        mask: True where the token is valid.
-    """
-
-    tokens: Float[Tensor, "*batch token feature"]
-    t0: Float[Tensor, "*batch"]
-    dt: Float[Tensor, "*batch token"] | Float[Tensor, ""]
-    mask: Bool[Tensor, "*batch token"]
-
-    def __post_init__(self):
-        if self.tokens.ndim < 2:
-            raise ValueError(f"tokens are (…, token, feature), not {tuple(self.tokens.shape)}")
-        if self.mask.shape != self.tokens.shape[:-1]:
-            raise ValueError(
-                f"mask {tuple(self.mask.shape)} does not fit tokens {tuple(self.tokens.shape)}: "
-                "it needs one entry per token"
-            )
-        if not bool((torch.as_tensor(self.dt) > 0).all()):
-            raise ValueError("dt is the duration of a token in seconds and must be positive")
-
-    @property
-    def times(self) -> Float[Tensor, "*batch token"]:
-        """Middle of each token relative to `t0` (s); relative times stay exact in float32."""
-        dt = self.dt.expand(self.mask.shape)
-        return dt.cumsum(-1) - dt / 2
-
-    def to(self, device: torch.device | str) -> "TokenizedSequence":
-        """The same tokens on another device."""
-        return TokenizedSequence(
-            self.tokens.to(device), self.t0.to(device), self.dt.to(device), self.mask.to(device)
-        )
+def _to(thing: Any, device: torch.device | str) -> Any:
+    """The same dataclass with its tensors on another device."""
+    tensors = {
+        f.name: value.to(device)
+        for f in dataclasses.fields(thing)
+        if isinstance(value := getattr(thing, f.name), Tensor)
+    }
+    return dataclasses.replace(thing, **tensors)
 
 
 @dataclass(frozen=True)
 class SignalBatch:
-    """One modality of a batch of windows, before its tokenizer: ragged channels, padded.
+    """One sampled signal of a batch of windows, before its tokenizer: ragged channels, padded.
 
     Attributes:
-        values: Window × time × channel; 0 where padded.
+        values: Window × time × channel, normalised by each channel's train windows (of counts
+            their square root is); 0 where padded.
         t0: Start of each window (s, float64).
         dt: Duration of a sample (s).
         mask: False where a sample is a gap or padding.
         channel_ids: Row of the model's vocabulary of each channel; 0 = unknown.
         channel_mask: False where a channel is padding.
+        regions: Row of the model's vocabulary of brain regions; 0 = unknown. None: all are.
+        positions: x, y and z of each channel (m), NaN where unknown. None: all are.
     """
 
     values: Float[Tensor, "batch time channel"]
@@ -70,17 +46,42 @@ class SignalBatch:
     mask: Bool[Tensor, "batch time"]
     channel_ids: Int[Tensor, "batch channel"]
     channel_mask: Bool[Tensor, "batch channel"]
+    regions: Int[Tensor, "batch channel"] | None = None
+    positions: Float[Tensor, "batch channel 3"] | None = None
 
     def to(self, device: torch.device | str) -> "SignalBatch":
         """The same windows on another device."""
-        return SignalBatch(
-            self.values.to(device),
-            self.t0.to(device),
-            self.dt,
-            self.mask.to(device),
-            self.channel_ids.to(device),
-            self.channel_mask.to(device),
-        )
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """The events of one signal of a batch of windows, before their tokenizer, padded.
+
+    Attributes:
+        times: Of each event after its window's start (s), in order.
+        channels: Unit of each event: its place along the axis of `channel_ids`.
+        t0: Start of each window (s, float64).
+        duration: Of each window (s).
+        mask: False where an event is padding.
+        channel_ids, channel_mask, regions, positions: Of the units, as in `SignalBatch`.
+        waveforms: Samples of each event's waveform, where the recording has them.
+    """
+
+    times: Float[Tensor, "batch event"]
+    channels: Int[Tensor, "batch event"]
+    t0: Float[Tensor, " batch"]
+    duration: Float[Tensor, " batch"]
+    mask: Bool[Tensor, "batch event"]
+    channel_ids: Int[Tensor, "batch channel"]
+    channel_mask: Bool[Tensor, "batch channel"]
+    regions: Int[Tensor, "batch channel"] | None = None
+    positions: Float[Tensor, "batch channel 3"] | None = None
+    waveforms: Float[Tensor, "batch event sample"] | None = None
+
+    def to(self, device: torch.device | str) -> "EventBatch":
+        """The same windows on another device."""
+        return _to(self, device)
 
 
 @dataclass(frozen=True)
@@ -102,34 +103,50 @@ class Target:
 
     def to(self, device: torch.device | str) -> "Target":
         """The same targets on another device."""
-        moved = (x.to(device) for x in (self.values, self.times, self.mask))
-        return Target(self.kind, *moved)
+        return _to(self, device)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows of several recordings, by modality, with their targets by task.
+    """Windows of several recordings, by signal, with their targets by task.
 
     Attributes:
-        signals: By name of the signal (one tokenizer each).
+        signals: Sampled signals by name (one tokenizer each).
+        events: Signals that are tokenized per event, by name.
         targets: By name of the task.
         recordings: Recording of each window.
-        keys: Key of each window in the shards' index.
+        windows: Position of each window in the shards' index.
+        skipped: What was wrong with windows that could not be read, where they may be left out.
     """
 
     signals: dict[str, SignalBatch]
     targets: dict[str, Target]
     recordings: list[str]
-    keys: list[str]
+    windows: list[int]
+    events: dict[str, EventBatch] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return Batch(
-            {name: signal.to(device) for name, signal in self.signals.items()},
-            {name: target.to(device) for name, target in self.targets.items()},
-            self.recordings,
-            self.keys,
+        return dataclasses.replace(
+            self,
+            signals={name: signal.to(device) for name, signal in self.signals.items()},
+            targets={name: target.to(device) for name, target in self.targets.items()},
+            events={name: events.to(device) for name, events in self.events.items()},
         )
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What tokens are made of: the samples of each channel (or tile of channels) in a token's time.
+
+    Attributes:
+        values: Normalised; 0 where nothing was recorded.
+        seen: False where nothing was recorded and where a channel is padding.
+    """
+
+    values: Float[Tensor, "batch token channel sample"]
+    seen: Bool[Tensor, "batch token channel sample"]
 
 
 @dataclass(frozen=True)
@@ -140,23 +157,26 @@ class ModelOutput:
         latents: Perceiver latents that fuse the modalities.
         features: Output of the backbone of each signal, in time.
         heads: By `decode.<task>` (scaled targets or logits), `answer.<task>` (what it is read
-            from), `reconstruct.<signal>` and `forecast.<signal>` (normalised samples; the
-            forecast made at a patch is of the next one).
+            from), `reconstruct.<signal>` and `forecast.<signal>` (normalised samples in the shape
+            of `cells`; the forecast made at a token is of the next one).
+        cells: What the model was shown of each sampled signal before anything was hidden, to
+            which its heads are held.
     """
 
     latents: Float[Tensor, "batch latent width"]
     features: dict[str, TokenizedSequence]
     heads: dict[str, Tensor]
+    cells: dict[str, Cells]
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """What masked modelling hides of each signal of a batch.
+    """What masked modelling hides of each sampled signal of a batch.
 
     Attributes:
         channels: Hidden for the whole window: to be told from the other channels.
-        patches: Tokens hidden over all channels: to be told from other times.
+        tokens: Hidden over all channels: to be told from other times.
     """
 
     channels: dict[str, Bool[Tensor, "batch channel"]]
-    patches: dict[str, Bool[Tensor, "batch token"]]
+    tokens: dict[str, Bool[Tensor, "batch token"]]

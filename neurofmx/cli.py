@@ -139,11 +139,37 @@ def run(
 
 
 @app.command()
-def inspect(file: Path) -> None:
-    """Show the streams, units, rates, trials and behaviour of an NWB file."""
+def inspect(
+    path: Annotated[str, typer.Argument(help="A recording's file, or a folder or URL of shards.")],
+    window: Annotated[str | None, typer.Option(help="Of shards: key of the one to draw.")] = None,
+    html: Annotated[Path, typer.Option(help="Of shards: where it is drawn.")] = Path("window.html"),
+) -> None:
+    """Show what is in a recording's file, or in shards such as storage/tokenize.
+
+    Of shards one window is drawn, the first of the train split unless another is named.
+    """
+    if "://" in path or (Path(path) / "index.parquet").exists():
+        _inspect_shards(path, window, html)
+        return
+    if window is not None:
+        raise UserError(f"--window {window}: {path} holds no shards, and so no windows")
     from neurofmx.data.describe import describe  # late: pynwb takes a second
 
-    console.print(describe(file))
+    console.print(describe(Path(path)))
+
+
+def _inspect_shards(folder: str, window: str | None, html: Path) -> None:
+    from neurofmx.data import contents  # late, as above
+    from neurofmx.data.shards import Shards
+
+    shards = Shards(folder)
+    sample = shards[contents.find(shards, window)]
+    console.print(contents.describe(shards, sample))
+    from neurofmx.interpretability.window import draw  # later still: it takes seconds
+
+    html.parent.mkdir(parents=True, exist_ok=True)
+    draw(sample, shards).write_html(html)
+    console.print(f"Window {sample.key} is drawn in {html.resolve()}")
 
 
 @app.command()

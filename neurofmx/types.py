@@ -12,6 +12,9 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+# Columns of units and channels that mean the same in every data set: where they are in the brain.
+REGION, POSITION = "region", ("x_m", "y_m", "z_m")
+
 
 @dataclass(frozen=True)
 class Samples:

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from windows import card, model_config, recording, shards
+from windows import card, recording, shards, tiny_model
 
 from neurofmx.data import store
 from neurofmx.data.cards import save_card
 from neurofmx.stages import base
-from neurofmx.training.fit import untrained
 from neurofmx.types import AlignedRecording, Clock, Events, Recording, Samples
 
 PRETRAINED, LEFT_OUT = "made-1", "made-2"
@@ -40,7 +39,7 @@ def make_storage(folder: Path, synthetic: bool = False) -> None:
         )
         store.write(filmed, base.folder("ingest") / f"{each.id}.zarr", "key")
     windows = shards(base.folder("tokenize"), made)
-    model = untrained(model_config(windows, [PRETRAINED]), seed=1)
+    model = tiny_model(windows, [PRETRAINED], 1)
     model.save_pretrained(base.folder("pretrain"))
     ids = dict.fromkeys((PRETRAINED, LEFT_OUT), "key")
     for stage in ("ingest", "validate", "align", "tokenize"):

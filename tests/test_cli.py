@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from projects import command, make_project
 from sources import ROOT
+from windows import recording, shards
 
 import neurofmx
 from neurofmx import cli, project
@@ -206,6 +207,28 @@ def test_inspect_shows_streams_and_units(call, small_synthetic):
     assert code == 0
     for word in ("streams", "spikes", "hand_vel", "units", "intervals", "behaviour"):
         assert word in out
+
+
+def test_inspect_shows_shards_and_draws_a_window(call, tmp_path):
+    made = shards(tmp_path / "made", [recording("a"), recording("b", seed=1)])
+    html = tmp_path / "drawn" / "it.html"
+    key = made.keys([50])[0]
+    code, out, _ = call("inspect", str(tmp_path / "made"), "--window", key, "--html", str(html))
+    assert code == 0
+    for word in ("train", "signals", "continuous", "velocity", f"window {key}", "lfp.values"):
+        assert word in out
+    assert f"Window {key} is drawn in {html}" in out
+    assert key in html.read_text()
+
+
+def test_inspect_says_what_is_wrong_with_a_folder_or_a_window(call, tmp_path):
+    (tmp_path / "storage").mkdir()
+    code, _, err = call("inspect", str(tmp_path / "storage"))
+    assert code == 2
+    assert "neither shards, which `neurofmx tokenize` writes" in err
+    code, _, err = call("inspect", "a.nwb", "--window", "a-000000")
+    assert code == 2
+    assert "a.nwb holds no shards" in err
 
 
 def test_card_from_files_is_one_that_loads(call, folder, small_synthetic):

@@ -7,7 +7,7 @@ from sources import ROOT, file_of, imports
 
 # Low to high; those on one line do not know each other, a package knows itself.
 LAYERS = (
-    ("errors", "types", "batches", "config", "modalities"),
+    ("errors", "types", "sequence", "batches", "config", "modalities"),
     ("signal",),
     ("data", "tokenizers"),
     ("objectives",),

@@ -1,21 +1,24 @@
-"""Every set of real recordings goes through ingest, validate and align, and stays what it was.
+"""Every set of real recordings goes through ingest, validate, align and tokenize, unchanged.
 
 What the stages wrote is compared with the source file as h5py reads it: values, times, units and
-tables. One file stands for sets of files that are alike.
+tables; and windows with the aligned recording. Then one is drawn. One file stands for sets of
+files that are alike.
 """
 
 from pathlib import Path
 
+import cuts
 import h5py
 import numpy as np
 import pytest
 
 from neurofmx.data import store
-from neurofmx.data.cards import Card, CheckCard, save_card
+from neurofmx.data.cards import Card, save_card
 from neurofmx.data.dialects import stem
 from neurofmx.data.manifests import resolve, save_manifest
+from neurofmx.data.shards import Shards
 from neurofmx.data.suggest import suggest
-from neurofmx.stages import align, ingest, validate
+from neurofmx.stages import align, ingest, tokenize, validate
 from neurofmx.types import AlignedRecording, Events, Intervals, Samples
 
 FILES = [
@@ -49,6 +52,12 @@ CHECKS = {
     "premotor-lfp.nwb": {"input_nan": {"max": 0.02}},
     "sub-4_ses-4_ecephys+image.nwb": {"inspector": {"severity": "warning"}},
 }
+# What else a person would write: how voxels lie, of what a sound consists, spikes one by one.
+SIGNALS = {
+    "sub001-runs1to8.nwb": {"bold": {"grid": [40, 20]}},
+    "receptor1.nwb": {"sound_envelope": {"mel": {"bands": 12, "high": 400.0, "span": 0.05}}},
+    "A8604-211122.nwb": {"spikes": {"tokenizer": "spikes"}},
+}
 # Word in the file → SI unit and factor; any other word stays.
 UNITS = {
     "volts": ("V", 1.0),
@@ -66,8 +75,15 @@ def card(request, shared_data, tmp_path, monkeypatch) -> Card:
     """The card that is suggested for a file, in a project of its own."""
     monkeypatch.chdir(tmp_path)
     path = shared_data / request.param
-    checks = {name: CheckCard(**check) for name, check in CHECKS.get(path.name, {}).items()}
-    card = suggest(path, "x").model_copy(update={"checks": checks})
+    content = suggest(path, "x").model_dump()
+    content["checks"] = CHECKS.get(path.name, {})
+    for name, keys in SIGNALS.get(path.name, {}).items():
+        content["signals"][name] |= keys
+    return started(Card.model_validate(content))
+
+
+def started(card: Card) -> Card:
+    """The card in a project that has resolved it."""
     save_card(card)
     save_manifest(resolve(card))
     return card
@@ -75,8 +91,7 @@ def card(request, shared_data, tmp_path, monkeypatch) -> Card:
 
 @pytest.mark.parametrize("card", FILES, indirect=True)
 def test_a_recording_goes_through_and_stays_what_it_was(card):
-    for stage in (ingest, validate, align):
-        stage.run(stage.Params(dataset="x", workers=1))
+    run_to_tokenize()
 
     source, name = card.source.path, stem(card.source.path.name)
     ingested = store.read(Path(f"storage/ingest/{name}.zarr"))
@@ -89,6 +104,14 @@ def test_a_recording_goes_through_and_stays_what_it_was(card):
         for key, signal in ingested.signals.items():
             assert signal.source == card.signals[key].path
             COMPARE[type(signal)](signal, aligned.signals[key], file[signal.source], file)
+    shards = Shards(Path("storage/tokenize"))
+    cuts.compare(shards, aligned, card)
+    cuts.check_drawing(shards)
+
+
+def run_to_tokenize():
+    for stage in (ingest, validate, align, tokenize):
+        stage.run(stage.Params(dataset="x", workers=1))
 
 
 def compare_samples(signal: Samples, aligned: Samples, raw: h5py.Group, file: h5py.File):

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from windows import model_config, recording, shards
+from safetensors.torch import load_file, save_file
+from windows import recording, shards, tiny_model
 
 from neurofmx.data.checks import CHECKS
 from neurofmx.data.loader import Collator
@@ -20,8 +21,6 @@ from neurofmx.objectives import OBJECTIVES
 from neurofmx.objectives.masked import hide
 from neurofmx.tokenizers import TOKENIZERS
 from neurofmx.training.engines import ENGINES
-from neurofmx.training.fit import untrained
-from neurofmx.training.inference import vocabulary
 
 SOURCE = re.compile(r"arXiv:|doi:|\b(18|19|20)\d\d\b|[Ss]ource:")
 
@@ -39,69 +38,59 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def model(made):
-    return untrained(model_config(made, ["a"]), seed=0)
+    return tiny_model(made, ["a"], 0)
 
 
 @pytest.fixture
 def batch(made, model):
     positions = made.positions("train")[:8]
-    return Collator(made, vocabulary(model))([made[p] for p in positions])
+    return Collator(made, model.rows)(positions)
 
 
 @pytest.mark.parametrize("name", MODALITIES)
 def test_modality(name):
     modality = MODALITIES[name]
-    assert modality.tokenizer is None or modality.tokenizer in TOKENIZERS
+    assert set(modality.tokenizers) <= set(TOKENIZERS)
     assert modality.rates[0] <= modality.rates[1]
+
+
+# What each takes with its default settings, and the tokens that come out.
+ARRAYS = {
+    "spikes": (torch.randint(0, 96, (2, 100), generator=torch.Generator().manual_seed(0)), 100),
+    "binned": (torch.ones(2, 100, 96), 100),
+    "continuous": (torch.randn(2, 64, 1000, generator=torch.Generator().manual_seed(0)), 250),
+    "image": (torch.ones(2, 30, 8, 12), 30),
+    "audio": (torch.randn(2, 16000, generator=torch.Generator().manual_seed(0)), 25),
+}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_tokenizer(name, dtype, tmp_path):
-    cls = TOKENIZERS[name]
+    """What holds whatever the options is in tests/tokenizers/test_laws.py."""
+    cls, (array, tokens) = TOKENIZERS[name], ARRAYS[name]
     torch.manual_seed(0)
-    tokenizer = cls(cls.Config(kind=name, width=16, patch=4, n_channels=5)).to(dtype)
-    values = torch.randn(2, 30, 5).to(dtype)
-    sequence = tokenizer(values, dt=0.01)
-    sequence.tokens.float().square().sum().backward()
+    tokenizer, t0 = cls().to(dtype), torch.tensor([1.7e9, 5.0], dtype=torch.float64)
+    sequence = tokenizer(array, t0=t0)
+    sequence.tokens.float().square().mean().backward()
 
-    assert sequence.tokens.shape == (2, 8, 16)  # the last patch is padded
+    assert sequence.tokens.shape == (2, tokens, 768)
     assert sequence.tokens.dtype == dtype
-    assert sequence.mask.all()
-    torch.testing.assert_close(sequence.times[0, :2], torch.tensor([0.02, 0.06]))
-    assert all(p.grad.isfinite().all() for p in tokenizer.parameters())
-    again = cls(tokenizer.config).to(dtype)
-    again.load_state_dict(tokenizer.state_dict())
-    assert torch.equal(again(values, dt=0.01).tokens, sequence.tokens)
+    assert torch.equal(sequence.t0, t0)
+    reached = [p for p in tokenizer.parameters() if p.grad is not None]
+    assert any(p is tokenizer.mixing for p in reached)
+    assert all(p.grad.isfinite().all() for p in reached)
+    save_file(tokenizer.state_dict(), tmp_path / "tokenizer.safetensors")
+    again = cls(cls.Config(n_channels=1)).to(dtype)
+    again.load_state_dict(load_file(tmp_path / "tokenizer.safetensors"))
+    assert torch.equal(again(array, t0=t0).tokens, sequence.tokens)
+    assert tokenizer.config.kind == name
     assert says_where_from(cls)
-
-
-@pytest.mark.parametrize(("name", "shape"), [("binned", (2, 100, 96))])
-def test_tokenizer_public_shape(name, shape):
-    assert TOKENIZERS[name](TOKENIZERS[name].Config())(torch.zeros(shape)).tokens.shape == (
-        2,
-        100,
-        768,
-    )
-
-
-@pytest.mark.parametrize("name", TOKENIZERS)
-def test_masked_samples_change_no_token(name):
-    tokenizer = TOKENIZERS[name](
-        TOKENIZERS[name].Config(kind=name, width=16, patch=4, n_channels=3)
-    )
-    values, mask = torch.randn(1, 16, 3), torch.ones(1, 16, dtype=torch.bool)
-    mask[:, 4:9] = False
-    other = torch.where(mask[..., None], values, torch.tensor(1e3))
-    before, after = tokenizer(values, mask=mask), tokenizer(other, mask=mask)
-    torch.testing.assert_close(before.tokens, after.tokens)
-    assert before.mask.tolist() == [[True, False, True, True]]  # only one patch is all gap
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective(name, model, batch):
-    patch = {n: spec.patch for n, spec in model.config.signals.items()}
-    hidden = hide(batch, 0.3, 0.3, patch, torch.Generator().manual_seed(0))
+    hidden = hide(model.cells(batch), 0.3, 0.3, torch.Generator().manual_seed(0))
     loss = OBJECTIVES[name](model(batch, hidden), batch, hidden)
     loss.backward()
     reached = [p for p in model.parameters() if p.grad is not None]
@@ -118,16 +107,15 @@ def test_objective(name, model, batch):
 def test_an_objective_does_not_grow_with_the_batch(name, model, made):
     """A mask or a larger batch must not change the scale of the loss."""
     model.eval()
-    collate = Collator(made, vocabulary(model))
-    samples = [made[p] for p in made.positions("train")[:4]]
-    patch = {n: spec.patch for n, spec in model.config.signals.items()}
+    collate = Collator(made, model.rows)
+    windows = made.positions("train")[:4].tolist()
+    few = hide(model.cells(collate(windows)), 0.3, 0.3, torch.Generator().manual_seed(0))
     losses = []
     for repeats in (1, 3):
-        batch = collate(samples * repeats)
-        few = hide(collate(samples), 0.3, 0.3, patch, torch.Generator().manual_seed(0))
+        batch = collate(windows * repeats)
         hidden = type(few)(
             {n: m.repeat(repeats, 1) for n, m in few.channels.items()},
-            {n: m.repeat(repeats, 1) for n, m in few.patches.items()},
+            {n: m.repeat(repeats, 1) for n, m in few.tokens.items()},
         )
         losses.append(OBJECTIVES[name](model(batch, hidden), batch, hidden).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -140,8 +128,7 @@ def test_head(name):
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapter(name, model, batch):
-    channels = {n: list(spec.channels) for n, spec in model.config.signals.items()}
-    adapted = adapt(model, channels, name, seed=1)
+    adapted = adapt(model, model.vocabulary, name, seed=1)
     OBJECTIVES["decode"](adapted(batch), batch).backward()
     trained = [p for p in adapted.parameters() if p.requires_grad]
     assert 0 < sum(p.numel() for p in trained) < 0.5 * sum(p.numel() for p in adapted.parameters())

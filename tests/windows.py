@@ -1,16 +1,15 @@
 """A small aligned recording and its windows, made in memory for tests of what comes after align."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pandas as pd
 
-from neurofmx.data import windows
 from neurofmx.data.cards import Card
-from neurofmx.data.shards import Shards, ShardWriter
-from neurofmx.data.statistics import ChannelStatistics, Moments, join_tasks
-from neurofmx.models import ModelParams, NeuroFMX
-from neurofmx.stages.base import write_json
-from neurofmx.stages.pretrain import configure
-from neurofmx.stages.tokenize import sample
+from neurofmx.data.parts import join_parts, write_part
+from neurofmx.data.shard_writer import SHARD_BYTES
+from neurofmx.data.shards import Shards
 from neurofmx.types import AlignedRecording, Events, Intervals, Samples
 
 RATE = 50.0  # Hz
@@ -70,36 +69,30 @@ def recording(name: str = "made-1", seed: int = 0, units: int = 6, trials: int =
     )
 
 
-def shards(folder, recordings=None, spec: Card | None = None) -> Shards:
-    """Windows of recordings, as the tokenize stage would lay them out."""
+def shards(folder, recordings=None, spec: Card | None = None, **layout) -> Shards:
+    """Windows of recordings, as the tokenize stage lays them out; `layout` as in `join_parts`."""
     recordings = recordings or [recording()]
     spec = spec or card()
     if "cue" in spec.tasks:
         task = spec.tasks["cue"].model_copy(update={"classes": ["left", "right"]})
         spec = spec.model_copy(update={"tasks": spec.tasks | {"cue": task}})
     folder.mkdir(exist_ok=True)
-    writer, tables, sums = ShardWriter(folder), [], []
-    for made in recordings:
-        channels = ChannelStatistics(made, spec)
-        moments = {name: Moments() for name in spec.tasks}
-        for number, window in enumerate(windows.cut(made, spec)):
-            inputs = windows.inputs(made, spec, window)
-            asked = {name: windows.target(made, spec, name, window) for name in spec.tasks}
-            writer.write(sample(f"{made.id}-{number:06d}", made.id, window, inputs, asked))
-            if window.split == "train":
-                channels.add(inputs)
-                for name, target in asked.items():
-                    moments[name].add(target.values[target.mask])
-        tables.append(channels.table())
-        sums.append({name: m.sums() for name, m in moments.items()})
-    writer.close()
-    pd.concat(tables).to_parquet(folder / "channels.parquet", index=False)
-    write_json(folder / "tasks.json", join_tasks(spec, sums))
+    with TemporaryDirectory() as temporary:
+        parts = {made.id: Path(temporary) / made.id for made in recordings}
+        for made in recordings:
+            parts[made.id].mkdir()
+            write_part(parts[made.id], made, spec)
+        usual = {"tokens": 10, "shard_bytes": SHARD_BYTES, "world_size": 1}
+        join_parts(parts, folder, spec, **(usual | layout))
     return Shards(folder)
 
 
-def model_config(made: Shards, recordings: list[str], **changes) -> NeuroFMX.Config:
-    """A very small model for these windows."""
+def tiny_model(made: Shards, recordings: list[str], seed: int = 0, **changes):
+    """A very small untrained model that knows these recordings."""
+    from neurofmx.models import ModelParams, untrained  # late: tests of data need no torch
+    from neurofmx.stages.pretrain import configure, vocabulary
+
     sizes = {"d_model": 32, "n_blocks": 1, "d_state": 8, "headdim": 16, "n_latents": 8}
-    sizes |= {"latent_dim": 32, "n_layers": 1, "n_heads": 2, "tokens": 10, "dropout": 0.0}
-    return configure(made, card(), recordings, ModelParams(**(sizes | changes)))
+    sizes |= {"latent_dim": 32, "n_layers": 1, "n_heads": 2, "dropout": 0.0}
+    config = configure(made, ModelParams(**(sizes | changes)))
+    return untrained(config, vocabulary(made, recordings), seed)

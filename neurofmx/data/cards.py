@@ -20,6 +20,30 @@ from neurofmx.modalities import MODALITIES
 FOLDER = Path("datasets")
 
 
+class Mel(Params):
+    """How a sound becomes a log-mel spectrum (`neurofmx.signal.spectra`).
+
+    Attributes:
+        bands: Of the spectrum.
+        hop: From one frame to the next (s).
+        span: Length of a frame (s).
+        low: Lower edge of the lowest band (Hz); for calls above hearing, where they begin.
+        high: Upper edge of the highest band (Hz); None is half the rate.
+    """
+
+    bands: int = Field(64, ge=1)
+    hop: float = Field(0.01, gt=0)
+    span: float = Field(0.025, gt=0)
+    low: float = Field(0.0, ge=0)
+    high: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _upward(self):
+        if self.high is not None and self.high <= self.low:
+            raise ValueError(f"high is {self.high:g} Hz, not above low, {self.low:g} Hz")
+        return self
+
+
 class SignalCard(Params):
     """One signal of every recording.
 
@@ -40,6 +64,10 @@ class SignalCard(Params):
         method: How align reads values between samples; None: linear, or previous in a causal card.
         max_gap: Neighbours further apart than this are not joined (s); None: 3 samples.
         size: Height and width to which the frames of a video are shrunk (pixels).
+        grid: Of an fMRI, whose channels are the voxels of this grid, the last axis fastest.
+        mel: Of a sound.
+        position_unit: Of the x, y and z that an NWB file gives of electrodes; the standard has µm.
+        tokenizer: One of those that the modality allows; None takes its first.
         input: False for what the model must never see (a target, a table).
     """
 
@@ -55,13 +83,31 @@ class SignalCard(Params):
     method: Literal["previous", "nearest", "linear", "pchip", "cubic"] | None = None
     max_gap: float | None = Field(None, gt=0)
     size: tuple[int, int] = (32, 32)
+    grid: list[Annotated[int, Field(ge=1)]] | None = None
+    mel: Mel = Mel()
+    position_unit: Literal["um", "mm", "m"] = "um"
+    tokenizer: str | None = None
     input: bool = True
 
     @model_validator(mode="after")
     def _known(self):
         if self.modality not in MODALITIES:
             raise ValueError(f"unknown modality; choose from {', '.join(MODALITIES)}")
+        choices = MODALITIES[self.modality].tokenizers
+        if self.tokenizer not in (None, *choices):
+            raise ValueError(
+                f"tokenizer {self.tokenizer!r} does not read {self.modality}; "
+                f"choose from {', '.join(choices) or 'none: it is no input'}"
+            )
+        for key, modality, otherwise in (("grid", "fmri", None), ("mel", "audio", Mel())):
+            if self.modality != modality and getattr(self, key) != otherwise:
+                raise ValueError(f"{key} is of {modality}, not of {self.modality}; take it out")
         return self
+
+    @property
+    def tokenized_by(self) -> str | None:
+        """Row of `TOKENIZERS` that it goes through, or None for what is only a target or table."""
+        return self.tokenizer or MODALITIES[self.modality].tokenizer
 
     @property
     def paths(self) -> list[str]:
@@ -234,7 +280,7 @@ class Card(Params):
         return {
             name: signal
             for name, signal in self.signals.items()
-            if signal.input and MODALITIES[signal.modality].tokenizer
+            if signal.input and signal.tokenized_by
         }
 
 

@@ -40,8 +40,8 @@ def describe(path: Path) -> RenderableType:
     Raises:
         UserError, DataError: There is no such file, or it is no recording.
     """
-    shown = [_shown(title, table) for title, table in tables(path).items() if len(table)]
-    return Group(*shown)
+    found = [shown(title, table) for title, table in tables(path).items() if len(table)]
+    return Group(*found)
 
 
 def tables(path: Path) -> dict[str, pd.DataFrame]:
@@ -54,6 +54,11 @@ def tables(path: Path) -> dict[str, pd.DataFrame]:
         raise UserError(f"{path} does not exist; give a recording's file or a storage/*/*.zarr")
     if path.is_dir() and store.read_key(path) is not None:
         return _of_store(store.read(path))
+    if path.is_dir() and not path.suffix:
+        raise UserError(
+            f"{path} is a folder with neither shards, which `neurofmx tokenize` writes, nor a "
+            "recording; give a file, or the folder of a store or of shards"
+        )
     with closing(open_contents(path)) as contents:
         return _of_file(path, contents)
 
@@ -180,10 +185,11 @@ def _blocks(signal: Samples) -> Iterator[ndarray]:
     return (signal.values[k : k + BLOCK] for k in range(0, len(signal), BLOCK))
 
 
-def _shown(title: str, table: pd.DataFrame) -> Table:
-    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+def shown(title: str, table: pd.DataFrame) -> Table:
+    """A table to be printed."""
+    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in table.columns:
-        shown.add_column(str(column), overflow="fold")
+        made.add_column(str(column), overflow="fold")
     for row in table.itertuples(index=False):
-        shown.add_row(*(escape(str(value)) for value in row))
-    return shown
+        made.add_row(*(escape(str(value)) for value in row))
+    return made

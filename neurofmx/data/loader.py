@@ -1,114 +1,200 @@
-"""Batches in an order that is a pure function of (seed, epoch, index): nothing is ever lost.
+"""Batches in planned order, from wherever a run stands: nothing is lost, nothing comes twice.
 
-The plan for step k needs no history, so a killed run goes on at step k with the same windows.
-Ranks take every `world`-th window of the global batch: disjoint, and all make the same steps.
+Where a run stands is the epoch and the steps of it that were handed out. What worker processes have
+read ahead is not counted. The plan of an epoch is made once, here, and workers are told only the
+windows of a step, so that a step costs the same however many windows there are.
 """
 
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from jaxtyping import UInt32
+from numpy import ndarray
+from pydantic import Field
+from torch.utils.data import DataLoader
 
-from neurofmx.batches import Batch, SignalBatch, Target
-from neurofmx.data.shards import Sample, Shards
+from neurofmx.batches import Batch
+from neurofmx.config import Params
+from neurofmx.data.augment import AugmentParams, augment
+from neurofmx.data.collate import Collator as Collator
+from neurofmx.data.collate import OnCorrupt
+from neurofmx.data.mixture import Phase
+from neurofmx.data.mixup import partners
+from neurofmx.data.order import window_seeds
+from neurofmx.data.plan import Plan
+from neurofmx.data.pool import stretches
+from neurofmx.errors import NeuroFMXError, UserError
+
+# What a run cannot go on without, and how to get it back.
+CHANGED = {
+    "index_hash": ("the windows have", "tokenize as before to get the old ones back"),
+    "seed": ("the seed has", "set it back"),
+    "plan": (
+        "the recordings, batch_size, loader.tokens_per_step or loader.phases have",
+        "put them back",
+    ),
+}
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Which windows make up the batch of a step.
+class LoaderParams(Params):
+    """How windows come to the model.
 
     Attributes:
-        positions: Windows of the epoch, in index order.
-        batch_size: Windows per global batch, over all ranks.
-        seed: Seed of the shuffle; None keeps index order.
-        index_hash: Hash of the index that the positions refer to.
+        tokens_per_step: Tokens of a step at most, over all ranks; it takes the place of
+            `batch_size`, which is left empty then.
+        workers: Processes of each rank that read ahead; 0 reads between the steps.
+        on_corrupt: What to do about a window that cannot be read: stop with an error, or skip it,
+            count it and say so.
+        cache_mb: Windows from a URL that are kept in memory (MB).
+        phases: A curriculum; empty is one phase of all windows and signals.
+        augment: What is done to train windows.
     """
 
-    positions: list[int]
-    batch_size: int
-    seed: int | None
-    index_hash: str
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches an epoch makes; a last incomplete one is kept only if it is the only one."""
-        return max(1, len(self.positions) // self.batch_size)
-
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[int]:
-        """Windows of a step for one rank."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.array(self.positions)
-        if self.seed is not None:
-            entropy = [self.seed, epoch, int(self.index_hash[:8], 16)]
-            order = np.random.default_rng(entropy).permutation(order)
-        chosen = order[place * self.batch_size : (place + 1) * self.batch_size]
-        return chosen[rank::world].tolist()
+    tokens_per_step: int | None = Field(None, ge=1)
+    workers: int = Field(0, ge=0)
+    on_corrupt: OnCorrupt = "error"
+    cache_mb: float = Field(512.0, gt=0)
+    phases: list[Phase] = []
+    augment: AugmentParams = AugmentParams()
 
 
-class Collator:
-    """Samples → `Batch`: channels normalised, ragged time and channels padded.
-
-    Each channel is centred and scaled by its train windows. The scale is shrunk toward that of
-    the whole signal, so that a nearly silent unit's one event is not blown up.
+class Loader:
+    """The batches of a run on one rank, from where `restore` put it to the end of the last epoch.
 
     Args:
-        shards: Supplies the statistics of channels and tasks.
-        vocabulary: (recording, signal, channel) → row of the model's embedding; others get 0.
+        plan: Which windows make up each step.
+        collate: Reads them.
+        rank, world: Of this process.
+        workers: Processes that read ahead.
+        augmentation: What is done to the windows, by (seed, epoch, window) alone; None: nothing.
+
+    Raises:
+        UserError: A step may have fewer windows than there are ranks.
     """
 
-    def __init__(self, shards: Shards, vocabulary: dict[tuple[str, str, int], int]):
-        self.tasks = shards.tasks
-        self._statistics = {}
-        for (recording, signal), table in shards.channels.groupby(["recording", "signal"]):
-            ids = [vocabulary.get((recording, signal, int(c)), 0) for c in table["channel"]]
-            self._statistics[recording, signal] = (
-                torch.tensor(table["mean"].to_numpy(), dtype=torch.float32),
-                torch.tensor(table["scale"].to_numpy(), dtype=torch.float32),
-                torch.tensor(ids, dtype=torch.int64),
-            )
+    def __init__(
+        self,
+        plan: Plan,
+        collate: Collator,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        augmentation: AugmentParams | None = None,
+    ):
+        plan.check(world)
+        self.plan, self.rank, self.world, self.workers = plan, rank, world, workers
+        self.epoch = self.cursor = 0
+        self._reader = _Reader(collate, augmentation or AugmentParams(), plan.seed)
 
-    def __call__(self, samples: list[Sample]) -> Batch:
-        """A batch of windows, in the order given."""
-        signals = sorted({name for s in samples for name in s.info["dt"]})
-        return Batch(
-            signals={name: self._signal(name, samples) for name in signals},
-            targets={name: self._target(name, samples) for name in self.tasks},
-            recordings=[s.info["recording"] for s in samples],
-            keys=[s.key for s in samples],
+    def __len__(self) -> int:
+        """Steps of all epochs."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from here on.
+
+        Raises:
+            DataError: A window cannot be read; names shard and offset.
+        """
+        if self.workers:
+            self._reader.collate.shards.load()
+        ahead: Iterable[Batch | NeuroFMXError] = DataLoader(
+            self._reader,  # type: ignore[arg-type]  # it needs no more than __getitem__
+            batch_size=None,
+            sampler=self._jobs(),
+            num_workers=self.workers,
+            # Forked workers share the index; elsewhere they have to open it again.
+            multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
+            generator=torch.Generator(),  # else it would draw from the global one
         )
+        for batch in ahead:
+            if isinstance(batch, NeuroFMXError):
+                raise batch
+            if self.cursor == self.plan.steps(self.epoch):
+                self.epoch, self.cursor = self.epoch + 1, 0
+            self.cursor += 1
+            yield batch
 
-    def _signal(self, name: str, samples: list[Sample]) -> SignalBatch:
-        shapes = [s.arrays[f"{name}.values"].shape for s in samples if name in s.info["dt"]]
-        time, channels = (max(sizes) for sizes in zip(*shapes, strict=True))
-        values = torch.zeros(len(samples), time, channels)
-        mask = torch.zeros(len(samples), time, dtype=torch.bool)
-        ids = torch.zeros(len(samples), channels, dtype=torch.int64)
-        channel_mask = torch.zeros(len(samples), channels, dtype=torch.bool)
-        for row, sample in enumerate(samples):
-            if name not in sample.info["dt"]:
-                continue
-            raw = torch.from_numpy(sample.arrays[f"{name}.values"].astype(np.float32))
-            seen = torch.from_numpy(sample.arrays[f"{name}.mask"])
-            mean, scale, vocabulary = self._statistics[sample.info["recording"], name]
-            t, c = raw.shape
-            values[row, :t, :c] = (raw - mean) / scale * seen[:, None]
-            mask[row, :t], ids[row, :c], channel_mask[row, :c] = seen, vocabulary, True
-        dt = next(s.info["dt"][name] for s in samples if name in s.info["dt"])
-        t0 = torch.tensor([s.info["start"] for s in samples], dtype=torch.float64)
-        return SignalBatch(values, t0, dt, mask, ids, channel_mask)
+    def state(self) -> dict[str, Any]:
+        """Where the run stands, as plain values: the same at any world size."""
+        return {
+            "epoch": self.epoch,
+            "cursor": self.cursor,
+            "phase": self.plan.phase(self.epoch),
+            "seed": self.plan.seed,
+            "index_hash": self.plan.index_hash,
+            "plan": self.plan.hash,
+        }
 
-    def _target(self, task: str, samples: list[Sample]) -> Target:
-        spec = self.tasks[task]
-        values = _pad([s.arrays[f"{task}.target"] for s in samples])
-        if spec["kind"] == "regression":
-            values = (values - torch.tensor(spec["mean"])) / torch.tensor(spec["scale"])
-        times = _pad([s.arrays[f"{task}.times"] for s in samples])
-        asked = _pad([s.arrays[f"{task}.asked"] for s in samples])
-        return Target(spec["kind"], values, times, asked.bool())
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken, maybe with other ranks and workers; then iterate.
+
+        Raises:
+            UserError: The windows or their order are no longer those of the state.
+        """
+        now = self.state()
+        for key, (what, mend) in CHANGED.items():
+            if state[key] != now[key]:
+                raise UserError(
+                    f"{what} changed since the run stopped: {key} was {state[key]} and is "
+                    f"{now[key]}; {mend}, or start anew in an empty folder"
+                )
+        epoch, cursor, plan = state["epoch"], state["cursor"], self.plan
+        inside = 0 <= epoch < plan.epochs and 0 <= cursor <= plan.steps(epoch)
+        if not inside or state["phase"] != plan.phase(epoch):
+            raise UserError(
+                f"step {cursor} of epoch {epoch}, phase {state['phase']}, is no place in this run "
+                f"of {plan.epochs} epochs; the state is damaged: start anew in an empty folder"
+            )
+        self.epoch, self.cursor = epoch, cursor
+
+    def _jobs(self) -> Iterator["_Job"]:
+        first, cursor = self.epoch, self.cursor
+        for epoch in range(first, self.plan.epochs):
+            yield from self._of_epoch(epoch, cursor if epoch == first else 0)
+
+    def _of_epoch(self, epoch: int, cursor: int) -> Iterator["_Job"]:
+        plan = self.plan
+        steps, signals = plan.epoch(epoch), plan.phases[plan.phase(epoch)].signals
+        for step in range(cursor, len(steps)):
+            yield _Job(epoch, plan.share(epoch, steps[step], self.rank, self.world), signals)
 
 
-def _pad(arrays: list[np.ndarray]) -> Tensor:
-    """Stack ragged arrays along a new first axis, zeros behind the short ones."""
-    tensors = [torch.as_tensor(a, dtype=torch.float32) for a in arrays]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
+class _Job(NamedTuple):
+    """A batch to be made: of these windows, with these signals."""
+
+    epoch: int
+    windows: UInt32[ndarray, " window"]
+    signals: list[str] | None
+
+
+class _Reader:
+    """Makes batches, in this process or in a worker."""
+
+    def __init__(self, collate: Collator, params: AugmentParams, seed: int):
+        self.collate, self.params, self.seed = collate, params, seed
+        specs = collate.shards.signals
+        self.spectra = [name for name, spec in specs.items() if spec["tokenizer"] == "audio"]
+        self.counts = [name for name, spec in specs.items() if spec["stabilise"]]
+        self.edges = stretches(collate.shards) if params.mixup else np.zeros(1, int)
+
+    def __getitem__(self, job: _Job) -> Batch | NeuroFMXError:
+        """The batch, or what went wrong: an error that a worker raises loses its plain message."""
+        try:
+            return self._batch(job)
+        except NeuroFMXError as error:
+            return error
+
+    def _batch(self, job: _Job) -> Batch:
+        windows = job.windows.astype(np.int64)
+        seeds = window_seeds(self.seed, job.epoch, windows)
+        others = partners(windows, seeds, self.edges) if self.params.mixup else ()
+        batch = self.collate(windows, others, job.signals)
+        if self.params.off:
+            return batch
+        own = batch.windows[: len(batch.windows) // (2 if self.params.mixup else 1)]
+        seeds = window_seeds(self.seed, job.epoch, own)  # of those that could be read
+        return augment(batch, self.params, seeds.tolist(), self.spectra, self.counts)

@@ -1,197 +1,255 @@
 """Windows as stock WebDataset tars that are read by byte range.
 
-    <split>-%06d.tar    per window: <key>.json and, in .npy, <key>.<signal>.values / .mask and
+    <split>-%06d.tar    per window: <key>.json and, in .npy, <key>.<signal>.values / .mask, or
+                        .events / .units of one that is tokenized per event, and
                         <key>.<task>.target / .times / .asked; never pickle
-    index.parquet       per window: key, recording, split, start, stop (s), and where its bytes
-                        are: shard, offset, length, sha256
-    channels.parquet    per recording, signal and channel: mean and scale over the train windows
-    tasks.json          per task: kind, classes, and mean and scale over the train windows
+    index.parquet       per window: key, recording, split, start, stop (s), signals, sizes (samples
+                        of each), tokens, and where its bytes are: layout, shard, offset, length,
+                        crc32c
+    layouts.json        where the arrays begin in windows that share their names, types and shapes
+    signals.json        per input signal: modality, tokenizer, dt (s), grid, stabilise, and patch
+                        (samples of a token)
+    channels.parquet    per recording, signal and channel: mean and scale over the train windows,
+                        region and position
+    tasks.json          per task: kind, classes, and mean, scale and count over the train windows
 
-The same windows give the same bytes. `webdataset` reads the tars as they are; we read a window as
-`length` bytes at `offset`, so any order costs the same.
+`webdataset` reads the tars as they are. We read a window as `length` bytes at `offset`, so any
+order costs the same, and hold it to its checksum.
 """
 
-import hashlib
 import io
 import json
-import os
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from google_crc32c import value as crc32c
+from jaxtyping import Int32, Int64, UInt8
 from numpy import ndarray
 
+from neurofmx.data.samples import Layout, unpack
+from neurofmx.data.samples import Sample as Sample
+from neurofmx.data.shard_files import Range, open_files
+from neurofmx.data.shard_index import FILE, Codes, Index
+from neurofmx.data.shard_writer import ShardWriter as ShardWriter
 from neurofmx.errors import DataError, UserError
 
-SHARD_BYTES = 64 * 2**20
-CACHE_BYTES = 512 * 2**20  # windows kept in memory; a small data set is unpacked once
+Position = int | np.integer
+MEND = "copy the folder anew, or run `neurofmx tokenize` again"
 
 
-@dataclass(frozen=True)
-class Sample:
-    """One window as it lies in a shard.
+class Places(NamedTuple):
+    """Where each window is, in columns as small as they can be."""
 
-    Attributes:
-        key: Unique in the index; has no dot, since WebDataset splits names at the first.
-        info: Recording, split, start, stop, duration of a sample by signal (s).
-        arrays: By name and role, such as `spikes.values` or `velocity.target`.
-    """
-
-    key: str
-    info: dict[str, Any]
-    arrays: dict[str, ndarray]
+    shard: ndarray
+    shards: list[str]
+    offset: ndarray
+    length: ndarray
+    crc32c: ndarray
+    layout: ndarray
 
 
-class ShardWriter:
-    """Append windows to `<split>-%06d.tar`; a shard is closed when it reaches `shard_bytes`."""
+class Packed(NamedTuple):
+    """The bytes of a window, and its layout where many windows share it."""
 
-    def __init__(self, folder: Path, shard_bytes: int = SHARD_BYTES):
-        self.folder, self.shard_bytes = folder, shard_bytes
-        self.rows: list[dict[str, Any]] = []
-        self._files: dict[str, Any] = {}
-        self._counts: dict[str, int] = {}
-
-    def write(self, sample: Sample) -> None:
-        """Append one window to the shard of its split."""
-        row = {k: sample.info[k] for k in ("recording", "split", "start", "stop")}
-        self.append({"key": sample.key} | row, _pack(sample))
-
-    def append(self, row: dict[str, Any], payload: bytes) -> None:
-        """Append a window that is already packed, as `packed` gives it."""
-        split = row["split"]
-        file = self._files.get(split)
-        if file is None or file.tell() + len(payload) > self.shard_bytes:
-            file = self._next(split)
-        place = {"shard": Path(file.name).name, "offset": file.tell(), "length": len(payload)}
-        place["sha256"] = hashlib.sha256(payload).hexdigest()
-        self.rows.append(row | place)
-        file.write(payload)
-
-    def close(self) -> pd.DataFrame:
-        """End every shard and write `index.parquet`; returns the index."""
-        for split in list(self._files):
-            self._end(split)
-        index = pd.DataFrame(self.rows)
-        index.to_parquet(self.folder / "index.parquet", index=False)
-        return index
-
-    def _next(self, split: str) -> Any:
-        self._end(split)
-        number = self._counts[split] = self._counts.get(split, -1) + 1
-        self._files[split] = open(self.folder / f"{split}-{number:06d}.tar", "wb")  # noqa: SIM115
-        return self._files[split]
-
-    def _end(self, split: str) -> None:
-        file = self._files.pop(split, None)
-        if file is not None:
-            file.write(bytes(2 * tarfile.BLOCKSIZE))  # two empty blocks end a tar
-            file.close()
-
-
-def packed(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Rows of a folder's index with the bytes of their windows, to be joined into other shards."""
-    for row in pd.read_parquet(folder / "index.parquet").to_dict("records"):
-        with (folder / row["shard"]).open("rb") as file:
-            file.seek(row["offset"])
-            yield row, file.read(row["length"])
+    content: UInt8[ndarray, " byte"]
+    layout: Layout | None
 
 
 class Shards:
     """Windows of a `storage/tokenize` folder, by position in its index.
 
+    Each column of the index is read when it is first needed, and kept as small numbers: millions
+    of windows cost no more than that.
+
+    Args:
+        folder: A path, or a URL that fsspec knows.
+        cache_mb: Of windows from a URL that are kept in memory (MB).
+
     Raises:
-        UserError: The folder has no index.
-        DataError: A shard is missing or cut off; names the shard and the offset.
+        UserError: The folder has no index, or one of another version.
     """
 
-    def __init__(self, folder: Path):
-        if not (folder / "index.parquet").exists():
-            raise UserError(f"{folder}/index.parquet does not exist: run `neurofmx tokenize` first")
-        self.folder = folder
-        self.index = pd.read_parquet(folder / "index.parquet")
-        self.channels = pd.read_parquet(folder / "channels.parquet")
-        self.tasks: dict[str, dict[str, Any]] = json.loads((folder / "tasks.json").read_text())
-        self._read = lru_cache(maxsize=self._cached_windows())(self._unpacked)
+    def __init__(self, folder: Path | str, cache_mb: float = 512.0):
+        self.folder, self.cache_mb = folder, cache_mb
+        self._files = open_files(folder, int(cache_mb * 2**20))
+        try:
+            source = self._files.source(FILE)
+        except FileNotFoundError:
+            raise UserError(
+                f"{folder}/{FILE} does not exist: run `neurofmx tokenize` first"
+            ) from None
+        self._index = Index(source, f"{folder}/{FILE}")
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self._index)
 
-    def __getitem__(self, position: int) -> Sample:
-        return self._read(position)
+    def __reduce__(self) -> tuple:
+        """A worker process opens the folder itself; it must find the same windows there."""
+        return _reopened, (self.folder, self.cache_mb, self.index_hash)
 
-    def _unpacked(self, position: int) -> Sample:
-        row = self.index.iloc[position]
-        content = self._bytes(row.shard, int(row.offset), int(row.length))
-        if hashlib.sha256(content).hexdigest() != row.sha256:
-            raise DataError(
-                f"window {row.key!r} in {self.folder / row.shard} at offset {row.offset} is not "
-                "what the index says it was; run `neurofmx tokenize` again"
-            )
-        return _unpack(row.key, content)
+    def __getitem__(self, position: Position) -> Sample:
+        """A window.
 
-    @property
+        Raises:
+            DataError: Its shard is missing, cut off or changed; names shard, offset and window.
+            TransientError: The network failed, again and again.
+        """
+        places, wanted = self._places, self._range(position)
+        written, layout = places.crc32c.item(position), places.layout.item(position)
+        found = self._packed(int(position), wanted, written, layout)
+        if isinstance(found, DataError):
+            raise found
+        return unpack(*found)
+
+    def read(self, positions: Iterable[Position]) -> list[Packed | DataError]:
+        """The bytes of windows and their layouts; what is wrong with one that cannot be read.
+
+        Raises:
+            TransientError: The network failed, again and again.
+        """
+        rows, places = np.fromiter(positions, np.int64), self._places
+        columns = (places.shard, places.offset, places.length, places.crc32c, places.layout)
+        shards, *taken, written, layouts = (column[rows].tolist() for column in columns)
+        wanted = list(map(Range, (places.shards[shard] for shard in shards), *taken))
+        if len(wanted) > 1:
+            self._files.fetch(wanted)
+        return list(map(self._packed, rows.tolist(), wanted, written, layouts))
+
+    def _packed(
+        self, position: int, wanted: Range, written: int, layout: int
+    ) -> Packed | DataError:
+        try:
+            content = self._files.read(wanted)
+        except FileNotFoundError:
+            return self._damage(position, "the shard is missing")
+        if len(content) != wanted.length:
+            return self._damage(position, f"the shard ends after {len(content)} of them")
+        found = crc32c(content)
+        if found != written:
+            return self._damage(position, f"its checksum is {found:08x}, not {written:08x}")
+        return Packed(content, self._layouts[layout] if layout >= 0 else None)
+
+    def fetch(self, positions: Iterable[Position]) -> None:
+        """Have windows at hand that will be read next: over a network in few requests at a time.
+
+        It never fails for a window that cannot be read: reading it does.
+        """
+        self._files.fetch(map(self._range, positions))
+
+    def load(self) -> None:
+        """Read now what windows are found by, so that processes forked from here share it."""
+        _ = self._places, self._layouts
+
+    @cached_property
+    def name(self) -> str:
+        """Of the data set, or of the folder where no stage has signed it."""
+        try:
+            return json.loads(self._files.whole("manifest.json"))["dataset"]
+        except FileNotFoundError:
+            return str(self.folder).rstrip("/").rpartition("/")[2]
+
+    @cached_property
     def index_hash(self) -> str:
-        """Changes when any window does: the index holds the hash of each."""
-        return hashlib.sha256((self.folder / "index.parquet").read_bytes()).hexdigest()
+        """Changes when any window does: the index holds the checksum of each."""
+        return self._index.digest()
 
-    def positions(self, split: str, recordings: list[str] | None = None) -> list[int]:
+    @cached_property
+    def index(self) -> pd.DataFrame:
+        """The whole table of windows, for analyses: of millions it takes gigabytes."""
+        return self.columns().to_pandas()
+
+    def columns(self, *names: str) -> pa.Table:
+        """Some columns of the table of windows, or all of them."""
+        return self._index.table(names)
+
+    @cached_property
+    def channels(self) -> pd.DataFrame:
+        """A row per recording, signal and channel."""
+        return pd.read_parquet(io.BytesIO(self._part("channels.parquet")))
+
+    @cached_property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """What is asked, by name."""
+        return json.loads(self._part("tasks.json"))
+
+    @cached_property
+    def signals(self) -> dict[str, dict[str, Any]]:
+        """What the input signals are, by name."""
+        return json.loads(self._part("signals.json"))
+
+    @cached_property
+    def tokens(self) -> Int32[ndarray, " window"]:
+        """Tokens that each window will be, over all its signals."""
+        return self._index.numbers("tokens").astype(np.int32, copy=False)
+
+    @cached_property
+    def recordings(self) -> Codes:
+        """Recording of each window."""
+        return self._index.codes("recording")
+
+    @cached_property
+    def splits(self) -> Codes:
+        """Split of each window."""
+        return self._index.codes("split")
+
+    @cached_property
+    def contents(self) -> Codes:
+        """Names of the signals that each window holds, in order and with commas between."""
+        return self._index.codes("signals")
+
+    def positions(
+        self, split: str, recordings: Collection[str] | None = None
+    ) -> Int64[ndarray, " window"]:
         """Where the windows of a split (and of some recordings) stand in the index."""
-        chosen = self.index["split"] == split
+        chosen = self.splits.rows([split])
         if recordings is not None:
-            chosen &= self.index["recording"].isin(recordings)
-        return np.flatnonzero(chosen).tolist()
+            chosen &= self.recordings.rows(recordings)
+        return np.flatnonzero(chosen)
 
-    def _cached_windows(self) -> int:
-        """How many windows, unpacked, fit in `CACHE_BYTES`."""
-        return int(CACHE_BYTES // max(1.0, self.index["length"].mean())) if len(self) else 0
+    def keys(self, positions: Iterable[Position]) -> list[str]:
+        """Keys of windows, in the order given."""
+        return self._index.strings("key", np.fromiter(positions, np.int64))
 
-    def _bytes(self, shard: str, offset: int, length: int) -> bytes:
-        path = self.folder / shard
-        if not path.exists():
-            raise DataError(
-                f"{path} is missing, but the index names it; run `neurofmx tokenize` again"
-            )
-        with path.open("rb") as file:
-            content = os.pread(file.fileno(), length, offset)
-        if len(content) != length:
-            raise DataError(
-                f"{path} ends before offset {offset + length}: {len(content)} of "
-                f"{length} bytes at {offset}. Delete the folder and run `neurofmx tokenize` again"
-            )
-        return content
+    @cached_property
+    def _places(self) -> Places:
+        shard, shards = self._index.codes("shard")
+        columns = {name: self._index.numbers(name) for name in Places._fields[2:]}
+        return Places(shard, shards, **columns)
 
+    @cached_property
+    def _layouts(self) -> list[Layout]:
+        return [Layout.of(content) for content in json.loads(self._part("layouts.json"))]
 
-def _pack(sample: Sample) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        _add(tar, f"{sample.key}.json", json.dumps(sample.info, sort_keys=True).encode())
-        for name in sorted(sample.arrays):
-            content = io.BytesIO()
-            np.save(content, sample.arrays[name], allow_pickle=False)
-            _add(tar, f"{sample.key}.{name}.npy", content.getvalue())
-        return buffer.getvalue()  # before the tar is closed: the end blocks come once a shard
+    def _range(self, position: Position) -> Range:
+        places = self._places
+        shard = places.shards[places.shard.item(position)]
+        return Range(shard, places.offset.item(position), places.length.item(position))
 
+    def _part(self, name: str) -> bytes:
+        """A file that lies beside the index."""
+        try:
+            return self._files.whole(name)
+        except FileNotFoundError:
+            raise DataError(f"{self.folder}/{name} is missing beside {FILE}; {MEND}") from None
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = len(content)
-    tar.addfile(entry, io.BytesIO(content))
+    def _damage(self, position: Position, found: str) -> DataError:
+        wanted, (key,) = self._range(position), self.keys([position])
+        return DataError(
+            f"{self.folder}/{wanted.shard} at offset {wanted.offset}: window {key!r} of "
+            f"{wanted.length} bytes cannot be read: {found}. {MEND.capitalize()}"
+        )
 
 
-def _unpack(key: str, content: bytes) -> Sample:
-    arrays, info = {}, {}
-    with tarfile.open(fileobj=io.BytesIO(content + bytes(2 * tarfile.BLOCKSIZE))) as tar:
-        for entry in tar:
-            payload = content[entry.offset_data : entry.offset_data + entry.size]
-            name = entry.name.removeprefix(f"{key}.")
-            if name == "json":
-                info = json.loads(payload)
-            else:
-                array = np.load(io.BytesIO(payload), allow_pickle=False)
-                arrays[name.removesuffix(".npy")] = array
-    return Sample(key, info, arrays)
+def _reopened(folder: Path | str, cache_mb: float, index_hash: str) -> Shards:
+    shards = Shards(folder, cache_mb)
+    if shards.index_hash != index_hash:
+        raise UserError(
+            f"{folder}/{FILE} has changed since it was opened, so its windows are no longer those "
+            "that were chosen; let `neurofmx tokenize` end, then start again"
+        )
+    return shards

@@ -27,7 +27,7 @@ from neurofmx.types import Events, Intervals, Samples, Signal
 BLOCK_BYTES = 16 * 2**20  # of values as stored, for each worker
 NAMED = 10  # channels that a message names
 # Extracellular potentials; what a patch clamp holds is meant to stay where it is.
-POTENTIALS = {name for name, row in MODALITIES.items() if row.unit == "V" and row.tokenizer}
+POTENTIALS = {name for name, row in MODALITIES.items() if row.unit == "V"} - {"intracellular"}
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,38 @@
-"""Mean and scale of channels and targets, over train windows only.
+"""What is known of channels and targets: mean and scale over train windows, and where they are.
 
 Sums are kept, so that recordings can be measured apart and joined, and no window has to stay in
 memory.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Real
 from numpy import ndarray
 
+from neurofmx.data import windows
 from neurofmx.data.cards import Card, ClassificationTask
-from neurofmx.types import AlignedRecording, Events, Intervals, Signal
+from neurofmx.data.inputs import Occurred, Sampled, rate_of
+from neurofmx.signal.bins import stabilised
+from neurofmx.signal.spectra import mel_edges
+from neurofmx.types import POSITION, REGION, AlignedRecording, Events, Samples
+
+# What files call the column that says in which part of the brain a unit or a channel is.
+REGIONS = (
+    REGION,
+    "brain_area",
+    "brain_region",
+    "location",
+    "area",
+    "acronym",
+    "structure_acronym",
+    "ecephys_structure_acronym",
+    "structure",
+)
+ROUNDING = 1e-12  # of the squared mean
+UNKNOWN = ("", "unknown", "nan", "none", "n/a", "na", "null")
 
 
 class Moments:
@@ -21,7 +41,7 @@ class Moments:
     def __init__(self) -> None:
         self.count, self.total, self.squares = 0, np.zeros(0), np.zeros(0)
 
-    def add(self, values: Shaped[ndarray, "row column"]) -> None:
+    def add(self, values: Real[ndarray, "row column"]) -> None:
         """Take in rows of values."""
         values = values.astype(np.float64)
         if self.count == 0:
@@ -55,41 +75,71 @@ class Moments:
 
     @property
     def variance(self) -> Float[ndarray, " column"]:
-        """Variance of each column, never below 0."""
-        return np.maximum(self.squares / max(1, self.count) - self.mean**2, 0.0)
+        """Variance of each column; 0 where it is no more than what rounding leaves of the mean."""
+        variance = self.squares / max(1, self.count) - self.mean**2
+        return np.where(variance > ROUNDING * self.mean**2, variance, 0.0)
 
 
 class ChannelStatistics:
-    """Mean and scale of each channel of a recording's inputs."""
+    """Mean, scale and place of each channel of a recording's inputs."""
 
     def __init__(self, recording: AlignedRecording, card: Card) -> None:
-        self.recording = recording
-        self._moments = {n: Moments() for n in card.inputs if n in recording.signals}
+        self.recording, self._card = recording, card
+        self._about = windows.about(recording, card)
+        self._moments = {name: Moments() for name in self._about}
 
-    def add(self, inputs: dict[str, tuple]) -> None:
+    def add(self, inputs: Mapping[str, Sampled | Occurred]) -> None:
         """Take in a train window, as `windows.inputs` gives it."""
-        for name, (_, values, mask) in inputs.items():
-            self._moments[name].add(values[mask])
+        for name, found in inputs.items():
+            if isinstance(found, Sampled):
+                seen = found.values if found.mask is None else found.values[found.mask]
+                roots = self._about[name]["stabilise"]
+                self._moments[name].add(stabilised(seen) if roots else seen)
 
     def table(self) -> pd.DataFrame:
-        """A row per recording, signal and channel.
+        """A row per recording, signal and channel; of events, per unit.
 
-        The scale is the channel's deviation shrunk halfway toward the signal's mean variance: a
-        nearly silent unit keeps a scale that its one event does not blow up.
+        Mean and scale are those of the square root of counts. The scale is the channel's deviation
+        shrunk halfway toward the signal's mean variance: a nearly silent unit keeps a scale that
+        its one event does not blow up. It is 1 where nothing varies, and for events, which have
+        no size; their mean is 0. `region` is empty and `x`, `y`, `z` (m) are NaN where not known.
         """
-        rows = []
-        for name, moments in self._moments.items():
-            variance = moments.variance
-            scale = np.sqrt(0.5 * (variance + variance.mean()))
-            for channel, label in enumerate(_labels(self.recording.signals[name])):
-                place = {"recording": self.recording.id, "signal": name, "channel": channel}
-                size = {"mean": moments.mean[channel], "scale": max(scale[channel], 1e-12)}
-                rows.append(place | {"label": label} | size)
-        return pd.DataFrame(rows)
+        return pd.concat([self._rows(name) for name in self._about], ignore_index=True)
+
+    def _rows(self, name: str) -> pd.DataFrame:
+        labels, places = self._channels(name)
+        n, moments = len(labels), self._moments[name]
+        variance = moments.variance if moments.count else np.zeros(n)
+        scale = np.sqrt(0.5 * (variance + variance.mean()))
+        columns = {
+            "recording": self.recording.id,
+            "signal": name,
+            "channel": np.arange(n),
+            "label": labels,
+            "mean": moments.mean if moments.count else 0.0,
+            "scale": np.where(scale > 0, scale, 1.0),
+        }
+        return pd.DataFrame(columns | places)
+
+    def _channels(self, name: str) -> tuple[list[str], dict[str, Any]]:
+        """Label of each channel, and regions and positions."""
+        signal, tokenizer = self.recording.signals[name], self._about[name]["tokenizer"]
+        if isinstance(signal, Events):
+            return _labels(signal.units, len(signal.units)), _places(signal.units)
+        assert isinstance(signal, Samples), "a table is no input"
+        if tokenizer == "audio":
+            mel, rate = self._card.signals[name].mel, rate_of(signal)
+            edges = mel_edges(mel.bands, mel.low, mel.high or rate / 2)
+            return [f"{centre:.0f} Hz" for centre in edges[1:-1]], _places(pd.DataFrame())
+        labels = _labels(signal.channels, signal.values.shape[1])
+        return labels, _places(signal.channels if tokenizer != "image" else pd.DataFrame())
 
 
 def join_tasks(card: Card, sums: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What a model must know of each task: kind, classes or dimensions, mean and scale."""
+    """What a model must know of each task: kind, classes or dimensions, mean and scale.
+
+    `count` says of how many rows mean and scale are, so that data sets can be pooled.
+    """
     tasks: dict[str, dict[str, Any]] = {}
     for task, spec in card.tasks.items():
         if isinstance(spec, ClassificationTask):
@@ -103,16 +153,25 @@ def join_tasks(card: Card, sums: list[dict[str, Any]]) -> dict[str, dict[str, An
             "kind": spec.kind,
             "mean": moments.mean.tolist(),
             "scale": np.where(scale > 0, scale, 1.0).tolist(),
+            "count": moments.count,
         }
     return tasks
 
 
-def _labels(signal: Signal) -> list[str]:
-    """A name for each channel: its `label`, `name` or `id`, else its number."""
-    assert not isinstance(signal, Intervals), "a table is no input"
-    table = signal.units if isinstance(signal, Events) else signal.channels
-    for column in ("label", "name", "id"):
-        if column in table and len(table):
-            return [str(value) for value in table[column]]
-    count = len(table) if isinstance(signal, Events) else signal.values.shape[1]
-    return [str(channel) for channel in range(count)]
+def _labels(table: pd.DataFrame, n: int) -> list[str]:
+    """A name for each of n channels: its `label`, `name` or `id`, else its number."""
+    column = next((name for name in ("label", "name", "id") if name in table), None)
+    return [str(name) for name in (range(n) if column is None else table[column])]
+
+
+def _places(table: pd.DataFrame) -> dict[str, Any]:
+    """`region`, from the first column of text that names it, and `x`, `y`, `z` (m)."""
+    found: dict[str, Any] = {"region": "", "x": np.nan, "y": np.nan, "z": np.nan}
+    texts = [name for name in REGIONS if name in table and table[name].dtype.kind == "O"]
+    if texts:
+        words = [str(word).strip() for word in table[texts[0]]]
+        found["region"] = ["" if word.lower() in UNKNOWN else word for word in words]
+    for axis, column in zip("xyz", POSITION, strict=True):
+        if column in table:
+            found[axis] = table[column].to_numpy(np.float64)
+    return found

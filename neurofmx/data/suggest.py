@@ -34,7 +34,10 @@ DECODABLE = re.compile(r"(?:^|[^A-Za-z])(?:vel|speed|pos)|Vel|Speed|Pos")
 PIECES = ("segments", "observed", "recordings", "trials")  # the first of these cuts windows
 CLASSES = range(2, 11)  # labels that a classification task may have
 PER_CLASS = 5  # intervals that each label needs on average, in each file
-WINDOW = (0.4, 4.0)  # s, shortest and longest window that is suggested
+WINDOW = (0.4, 4.0)  # s, shortest and longest window that a long recording is cut into
+SAMPLES = 10  # of the slowest input that a window should hold
+# Behaviour: where there is anything else, the model must not see it, as it would give targets away.
+SHOWN = ("pose", "eye", "video")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ def suggest(path: Path, name: str) -> Card:
     signals = _signals(files)
     tasks = _tasks(signals, files)
     windows = _windows(signals, tasks, files)
+    split = _split(signals, tasks, files, 0.0 if windows.within else 1.0)
+    if split.by == "time":
+        windows, split = _fitted(windows, split, _length(signals, tasks, windows.within, files))
     return Card(
         name=name,
         title=files[0].title or name,
@@ -76,7 +82,7 @@ def suggest(path: Path, name: str) -> Card:
         signals=signals,
         tasks=tasks,
         windows=windows,
-        split=_split(signals, tasks, files, 0.0 if windows.within else 1.0),
+        split=split,
         adapt=[files[-1].recording] if len(files) >= 3 else [],
     )
 
@@ -128,10 +134,10 @@ def _signals(files: list[_File]) -> dict[str, SignalCard]:
             path=path,
             modality=signal.modality,
             rate=_rate(signal),
-            # Pose and gaze are behaviour: seen by the model, they would give a target away.
-            input=signal.modality not in ("pose", "eye"),
         )
-    return cards
+    others = any(card.tokenized_by for card in cards.values() if card.modality not in SHOWN)
+    hidden = {n: c for n, c in cards.items() if others and c.modality in SHOWN}
+    return cards | {n: c.model_copy(update={"input": False}) for n, c in hidden.items()}
 
 
 def _short(path: str) -> str:
@@ -191,7 +197,7 @@ def _windows(signals: dict[str, SignalCard], tasks: dict[str, Task], files: list
     only_labels = bool(labelled) and len(labelled) == len(tasks)
     order = labelled if only_labels else [name for name in PIECES if name in tables]
     if not order:
-        return Windows(duration=2.0, step=1.0, context=0.5)
+        return _long_enough(signals, files)
     within = order[0]
     pieces = _intervals(signals[within].paths[0], files)
     lengths = np.concatenate([p.stop - p.start for p in pieces])
@@ -202,6 +208,60 @@ def _windows(signals: dict[str, SignalCard], tasks: dict[str, Task], files: list
         return Windows(duration=WINDOW[1], step=WINDOW[1] / 2, context=1.0, within=within)
     duration = round(float(np.clip(typical, *WINDOW)), 1)
     return Windows(duration=duration, step=duration / 2, within=within)
+
+
+def _long_enough(signals: dict[str, SignalCard], files: list[_File]) -> Windows:
+    """Windows of two seconds, or of ten samples of the slowest input."""
+    rates = [
+        card.rate or signal.rate
+        for card in signals.values()
+        for file in files
+        if card.paths[0] in _inputs(signals)
+        and isinstance(signal := file.signals.get(card.paths[0]), Samples)
+    ]
+    duration = max([2.0, *(SAMPLES / rate for rate in rates if rate)])
+    return Windows(duration=duration, step=duration / 2, context=duration / 4)
+
+
+def _inputs(signals: dict[str, SignalCard]) -> set[str]:
+    """Paths of what the model reads."""
+    return {card.paths[0] for card in signals.values() if card.input and card.tokenized_by}
+
+
+def _length(
+    signals: dict[str, SignalCard], tasks: dict[str, Task], within: str | None, files: list[_File]
+) -> float:
+    """Seconds that can be cut of the shortest file."""
+    targets = {signals[t.signal].paths[0] for t in tasks.values() if t.kind == "regression"}
+    lengths = []
+    for file in files:
+        pieces = file.signals.get(signals[within].paths[0]) if within else None
+        if isinstance(pieces, Intervals):
+            lengths.append(float((pieces.stop - pieces.start).sum()))
+        else:
+            read = (_inputs(signals) | targets) & set(file.signals)
+            spans = [file.signals[path].span for path in read]
+            lengths += [min(b for _, b in spans) - max(a for a, _ in spans)] if spans else []
+    return min(lengths, default=0.0)
+
+
+def _fitted(windows: Windows, split: Split, length: float) -> tuple[Windows, Split]:
+    """Windows and a guard that fit in the valid part of a recording, which is its shortest.
+
+    Args:
+        length: Of the recording (s); 0 where there is nothing to cut, and nothing to be fitted.
+    """
+    valid = split.valid * length
+    guard = min(split.guard, valid / 4)
+    share = (valid - guard) / windows.duration
+    if length <= 0 or share >= 1:
+        return windows, split
+    shorter = {
+        key: float(f"{share * value:.2g}")
+        for key, value in windows.model_dump(include={"duration", "step", "context"}).items()
+    }
+    split = split.model_copy(update={"guard": float(f"{guard:.2g}")})
+    return windows.model_copy(update=shorter), split
 
 
 def _split(

@@ -6,46 +6,35 @@ test windows score each instant once; where a recording is cut without trials, t
 stretch of context that is seen but not scored.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from numpy import ndarray
 
-from neurofmx.data.cards import Card, ClassificationTask, RegressionTask
+from neurofmx.data.cards import Card, ClassificationTask, RegressionTask, SignalCard
+from neurofmx.data.inputs import Occurred, Sampled, about_input, read_input
+from neurofmx.data.targets import (
+    TOLERANCE,
+    Window,
+    WindowTarget,
+    class_target,
+    continuous_target,
+)
 from neurofmx.errors import DataError
-from neurofmx.signal.bins import bin_events
-from neurofmx.types import AlignedRecording, Events, Intervals, Samples
+from neurofmx.types import AlignedRecording, Intervals, Samples, Signal
 
 SPLITS = ("train", "valid", "test")
 S = TypeVar("S", Samples, Intervals)
-TOLERANCE = 1e-6  # s; times from files carry rounding
-SPEED_SPAN = 0.5  # s; a shorter one takes jitter of the tracker for motion
-
-
-@dataclass(frozen=True)
-class Window:
-    """A stretch [start, stop) of a recording; instants before `score_from` are only context (s)."""
-
-    split: str
-    start: float
-    stop: float
-    score_from: float
-
-
-@dataclass(frozen=True)
-class WindowTarget:
-    """What a task asks in a window: a value (regression) or a class index at each time (s)."""
-
-    times: Float[ndarray, " query"]
-    values: Float[ndarray, "query dim"]
-    mask: Bool[ndarray, " query"]
+T = TypeVar("T")
 
 
 def cut(recording: AlignedRecording, card: Card) -> list[Window]:
     """The windows of a recording, in time order within each split.
+
+    Those in which nothing is asked are left out, unless the card has no task: then the model
+    learns from the signals alone, and time is split as it passes.
 
     Raises:
         DataError: A split is empty; says how long the recording is and what the card asks.
@@ -57,36 +46,49 @@ def cut(recording: AlignedRecording, card: Card) -> list[Window]:
         parts = _split_time(recording, card, stretches)
     grid = _grid(recording, card)
     windows = [w for s in SPLITS for a, b in parts[s] for w in _lay(s, a, b, card, grid)]
-    windows = [w for w in windows if _asks_anything(recording, card, w)]
+    if card.tasks:
+        windows = [w for w in windows if _asks_anything(recording, card, w)]
     for split in SPLITS:
         if not any(w.split == split for w in windows):
+            length = sum(b - a for a, b in stretches)
             raise DataError(
                 f"recording {recording.id}: no window for {split!r}. The card cuts "
-                f"{len(stretches)} stretches by {card.split.by} into windows of "
-                f"{card.windows.duration} s with a guard of {card.split.guard} s; shorten the "
-                "windows or the guard, or give that split a larger part"
+                f"{len(stretches)} stretches of {length:.6g} s in all by {card.split.by} into "
+                f"windows of {card.windows.duration} s with a guard of {card.split.guard} s; "
+                "shorten the windows or the guard, or give that split a larger part"
             )
     return windows
 
 
 def inputs(
     recording: AlignedRecording, card: Card, window: Window
-) -> dict[str, tuple[float, Float[ndarray, "time channel"], Bool[ndarray, " time"]]]:
-    """Sample duration (s), values and mask of each input signal in a window, by name."""
-    return {
-        name: _values(recording.signals[name], card, window)
-        for name in card.inputs
-        if name in recording.signals
-    }
+) -> dict[str, Sampled | Occurred]:
+    """Each input signal in a window, by name.
+
+    Raises:
+        DataError: A signal does not fit what the card says of it; names both.
+    """
+    where = (card.windows.bin_width, window.start, window.stop)
+    return _of_inputs(recording, card, lambda signal, spec: read_input(signal, spec, *where))
+
+
+def about(recording: AlignedRecording, card: Card) -> dict[str, dict[str, Any]]:
+    """What there is to know of each input of the recording, by name, as `about_input` says it.
+
+    Raises:
+        DataError: A signal does not fit what the card says of it; names both.
+    """
+    width = card.windows.bin_width
+    return _of_inputs(recording, card, lambda signal, spec: about_input(signal, spec, width))
 
 
 def target(recording: AlignedRecording, card: Card, task: str, window: Window) -> WindowTarget:
     """What `task` asks in a window; `mask` is false where the answer is undefined or context."""
     spec = card.tasks[task]
     if isinstance(spec, RegressionTask):
-        return _continuous_target(signal(recording, spec.signal, Samples), spec, window)
+        return continuous_target(signal(recording, spec.signal, Samples), spec, window)
     table = signal(recording, spec.signal, Intervals)
-    return _class_target(table, spec, classes(recording, spec), window)
+    return class_target(table, spec, classes(recording, spec), window)
 
 
 def classes(recording: AlignedRecording, spec: ClassificationTask) -> list[str]:
@@ -124,24 +126,60 @@ def signal(recording: AlignedRecording, name: str, kind: type[S]) -> S:
     return found
 
 
+def _of_inputs(
+    recording: AlignedRecording, card: Card, work: Callable[[Signal, SignalCard], T]
+) -> dict[str, T]:
+    found = {}
+    for name, spec in card.inputs.items():
+        if name in recording.signals:
+            try:
+                found[name] = work(recording.signals[name], spec)
+            except (DataError, ValueError) as error:
+                raise DataError(f"recording {recording.id}: signal {name!r}: {error}") from error
+    return found
+
+
 def _stretches(recording: AlignedRecording, card: Card) -> list[tuple[float, float]]:
-    """Where windows may lie: the `within` intervals, else what inputs and targets share."""
+    """Where windows may lie: the `within` intervals, else what inputs and targets share.
+
+    Raises:
+        DataError: There is no input, or they share no time.
+    """
+    if not any(name in recording.signals for name in card.inputs):
+        raise DataError(
+            f"recording {recording.id}: nothing for the model to read among "
+            f"{', '.join(sorted(recording.signals))}; name a signal of another modality in the "
+            "card, or take `input: false` from one"
+        )
     if card.windows.within:
         table = signal(recording, card.windows.within, Intervals)
         return sorted(zip(table.start.tolist(), table.stop.tolist(), strict=True))
     names = {*card.inputs, *(t.signal for t in card.tasks.values() if t.kind == "regression")}
-    spans = [recording.signals[name].span for name in names if name in recording.signals]
-    return [(max(a for a, _ in spans), min(b for _, b in spans))]
+    spans = {n: recording.signals[n].span for n in sorted(names) if n in recording.signals}
+    start, stop = max(a for a, _ in spans.values()), min(b for _, b in spans.values())
+    if not start < stop:
+        known = ", ".join(f"{name} {a:.6g} to {b:.6g} s" for name, (a, b) in spans.items())
+        raise DataError(
+            f"recording {recording.id}: inputs and targets share no time: {known}. Take one out "
+            "of the card, or tie their clocks with `clocks`"
+        )
+    return [(start, stop)]
 
 
 def _split_time(recording: AlignedRecording, card: Card, stretches: list) -> dict[str, list]:
-    """Cut where the declared shares of the *answerable* instants lie, not of the wall clock."""
-    instants = np.sort(np.concatenate([_instants(recording, card, a, b) for a, b in stretches]))
-    if len(instants) == 0:
-        raise DataError(f"recording {recording.id}: no instant at which a task can be asked")
+    """Cut where the declared shares of the *answerable* instants lie, not of the wall clock.
+
+    Without a task every instant is as good as any other.
+    """
     split = card.split
     shares = (split.train, split.train + split.valid)
-    cuts = [float(instants[int(len(instants) * share)]) for share in shares]
+    if card.tasks:
+        instants = np.sort(np.concatenate([_instants(recording, card, a, b) for a, b in stretches]))
+        if len(instants) == 0:
+            raise DataError(f"recording {recording.id}: no instant at which a task can be asked")
+        cuts = [float(instants[int(len(instants) * share)]) for share in shares]
+    else:
+        cuts = [_at_share(stretches, share) for share in shares]
     blocks = {
         "train": (-np.inf, cuts[0] - split.guard),
         "valid": (cuts[0], cuts[1] - split.guard),
@@ -153,6 +191,16 @@ def _split_time(recording: AlignedRecording, card: Card, stretches: list) -> dic
         ]
         for name, (lo, hi) in blocks.items()
     }
+
+
+def _at_share(stretches: list[tuple[float, float]], share: float) -> float:
+    """Time at which this share of all stretches, one after the other, has passed (s)."""
+    left = share * sum(b - a for a, b in stretches)
+    for a, b in stretches:
+        if left < b - a:
+            return a + left
+        left -= b - a
+    return stretches[-1][1]
 
 
 def _split_trials(recording: AlignedRecording, card: Card, stretches: list) -> dict[str, list]:
@@ -200,30 +248,30 @@ def _instants(recording: AlignedRecording, card: Card, a: float, b: float) -> Fl
 
 def _lay(split: str, a: float, b: float, card: Card, grid: tuple) -> Iterator[Window]:
     """Windows over [a, b): overlapping for training, each instant scored once otherwise."""
-    t0, rate = grid
-
-    def snap(time: float) -> float:
-        return t0 + float(np.ceil((time - t0) * rate - TOLERANCE)) / rate
-
-    a, spec = snap(a), card.windows
+    a, spec = _snapped(a, *grid), card.windows
     if b - a <= spec.duration + TOLERANCE:
-        if b - a > 1.5 / rate:
+        if b - a > 1.5 / grid[1]:
             yield Window(split, a, b, a)
         return
     step = spec.step if split == "train" else spec.duration - spec.context
     start, scored = a, a
     while scored < b - TOLERANCE:
-        start = min(start, snap(b - spec.duration))
+        start = min(start, _snapped(b - spec.duration, *grid))
         stop = min(start + spec.duration, b)
         yield Window(split, start, stop, start if split == "train" else scored)
-        scored, start = stop, snap(start + step)
+        scored, start = stop, _snapped(start + step, *grid)
+
+
+def _snapped(time: float, t0: float, rate: float) -> float:
+    """The first place of a grid at or after a time (s)."""
+    return t0 + float(np.ceil((time - t0) * rate - TOLERANCE)) / rate
 
 
 def _grid(recording: AlignedRecording, card: Card) -> tuple[float, float]:
     """Start and rate (Hz) of the slowest input, on whose samples windows begin."""
     grids = [
-        (s.t0, s.rate)
-        for name in card.inputs
+        (s.t0, 1.0 / spec.mel.hop if spec.tokenized_by == "audio" else s.rate)
+        for name, spec in card.inputs.items()
         if isinstance(s := recording.signals.get(name), Samples) and s.rate
     ]
     return min(grids, key=lambda grid: grid[1], default=(0.0, 1.0 / card.windows.bin_width))
@@ -231,79 +279,3 @@ def _grid(recording: AlignedRecording, card: Card) -> tuple[float, float]:
 
 def _asks_anything(recording: AlignedRecording, card: Card, window: Window) -> bool:
     return any(target(recording, card, task, window).mask.any() for task in card.tasks)
-
-
-def _rate(signal: Samples) -> float:
-    assert signal.rate is not None, "align makes every signal regular"
-    return signal.rate
-
-
-def _values(signal: Any, card: Card, window: Window) -> tuple:
-    duration = window.stop - window.start
-    if isinstance(signal, Events):
-        width = card.windows.bin_width
-        n = max(1, round(duration / width))
-        lo, hi = np.searchsorted(signal.times, (window.start, window.start + n * width))
-        counts = bin_events(
-            signal.times[lo:hi], signal.index[lo:hi], len(signal.units), window.start, width, n
-        )
-        return width, counts.astype(np.float32), np.ones(n, bool)
-    first = round((window.start - signal.t0) * _rate(signal))
-    n = max(1, round(duration * _rate(signal)))
-    lo, hi = max(first, 0), max(0, min(first + n, len(signal)))
-    values = np.zeros((n, signal.values.shape[1]), np.float32)
-    mask = np.zeros(n, bool)
-    if hi > lo:
-        here = slice(lo - first, hi - first)
-        values[here] = signal.values[lo:hi]
-        mask[here] = True if signal.mask is None else signal.mask[lo:hi]
-        values[~mask] = 0.0
-    return 1.0 / _rate(signal), values, mask
-
-
-def _continuous_target(signal: Samples, spec: RegressionTask, window: Window) -> WindowTarget:
-    lo = max(0, int(np.ceil((window.start - signal.t0) * _rate(signal) - TOLERANCE)))
-    hi = min(len(signal), int(np.ceil((window.stop - signal.t0) * _rate(signal) - TOLERANCE)))
-    hi = max(lo, hi)
-    columns = spec.columns or list(range(signal.values.shape[1]))
-    values = np.asarray(signal.values[lo:hi], np.float64)[:, columns]
-    times = signal.t0 + np.arange(lo, hi) / _rate(signal)
-    mask = np.isfinite(values).all(axis=1) & (times >= window.score_from - TOLERANCE)
-    if signal.mask is not None:
-        mask &= signal.mask[lo:hi]
-    if spec.while_moving is not None:
-        mask &= _speed(signal, columns, lo, hi) > spec.while_moving
-    return WindowTarget(times - window.start, np.nan_to_num(values).astype(np.float32), mask)
-
-
-def _speed(signal: Samples, columns: list[int], lo: int, hi: int) -> Float[ndarray, " time"]:
-    """Speed of samples lo…hi over the `SPEED_SPAN` around each, 0 where that is not all recorded.
-
-    It reads beyond the window, so that an instant's speed is the same in every window.
-    """
-    half = max(1, round(SPEED_SPAN * _rate(signal) / 2))
-    before, after = np.arange(lo, hi) - half, np.arange(lo, hi) + half
-    inside = (before >= 0) & (after < len(signal))
-    first, last = max(0, lo - half), min(len(signal), hi + half)
-    values = np.asarray(signal.values[first:last], np.float64)[:, columns]
-    step = values[after[inside] - first] - values[before[inside] - first]
-    speed = np.zeros(hi - lo)
-    speed[inside] = np.linalg.norm(step, axis=1) * _rate(signal) / (2 * half)
-    if signal.mask is not None:
-        seen = signal.mask[before.clip(0)] & signal.mask[after.clip(max=len(signal) - 1)]
-        speed[~seen] = 0.0
-    return speed
-
-
-def _class_target(
-    table: Intervals, spec: ClassificationTask, known: list[str], window: Window
-) -> WindowTarget:
-    """One query at the end of each labelled interval that fills at least half of the window."""
-    overlap = np.minimum(table.stop, window.stop) - np.maximum(table.start, window.start)
-    shorter = np.minimum(table.stop - table.start, window.stop - window.start)
-    rows = np.flatnonzero(overlap >= 0.5 * shorter - TOLERANCE)
-    labels = [str(table.columns[spec.column].iloc[row]) for row in rows]
-    index = [known.index(label) if label in known else -1 for label in labels]
-    times = np.minimum(table.stop[rows], window.stop) - window.start
-    values = np.maximum(np.array(index, np.float32), 0.0)[:, None]
-    return WindowTarget(times, values.reshape(-1, 1), np.array(index, int) >= 0)

@@ -21,8 +21,7 @@ from neurofmx.data.cards import Card, RegressionTask
 from neurofmx.data.shards import Shards
 from neurofmx.evaluation import design, linear
 from neurofmx.evaluation.queries import Queries
-from neurofmx.modalities import MODALITIES
-from neurofmx.types import AlignedRecording, Intervals
+from neurofmx.types import AlignedRecording, Events, Intervals
 
 HIGHEST_BAND = 45.0  # Hz; below mains hum
 BAND_RESOLUTION = 1.0  # Hz
@@ -201,15 +200,21 @@ def _stretches(problem: Problem, grid: design.Grid) -> dict[str, Any]:
 
 
 def window_features(problem: Problem, split: str) -> Float[ndarray, "query feature"]:
-    """Of each query's window: log band power of traces, mean of counts, channel by channel."""
+    """Of each query's window, channel by channel: log band power of traces, mean of anything else
+    that is sampled, number of events.
+    """
     described = []
     for position in problem.positions[split]:
-        sample = problem.shards[position]
-        parts = []
-        for name, dt in sorted(sample.info["dt"].items()):
-            seen = sample.arrays[f"{name}.values"][sample.arrays[f"{name}.mask"]]
-            traces = MODALITIES[problem.card.signals[name].modality].tokenizer == "continuous"
-            parts.append(_log_power(seen, 1.0 / dt) if traces else seen.mean(axis=0))
+        arrays, parts = problem.shards[position].arrays, []
+        for name, about in sorted(problem.shards.signals.items()):
+            if f"{name}.events" in arrays:
+                events = problem.recording.signals[name]
+                assert isinstance(events, Events)
+                parts.append(np.bincount(arrays[f"{name}.units"], minlength=len(events.units)))
+            elif f"{name}.values" in arrays:
+                seen = arrays[f"{name}.values"][arrays.get(f"{name}.mask", slice(None))]
+                traces = about["tokenizer"] == "continuous"
+                parts.append(_log_power(seen, 1 / about["dt"]) if traces else seen.mean(axis=0))
         described.append(np.concatenate(parts))
     return np.stack(described)[problem.queries[split].window]
 

@@ -76,7 +76,7 @@ def apart(shards: Shards, split: str, recordings: list[str]) -> list[int]:
     taken = []
     for recording in recordings:
         reached = -np.inf
-        for position in shards.positions(split, [recording]):
+        for position in shards.positions(split, [recording]).tolist():
             row = shards.index.iloc[position]
             if row.start >= reached - 1e-6:
                 taken.append(position)
@@ -102,11 +102,10 @@ class Beside:
 def beside(shards: Shards, found: Features, recording: str, signal: str, task: str) -> Beside:
     """Units and behaviour at the tokens of a recording."""
     rows = np.flatnonzero(found.recording == recording)
-    position = {key: place for place, key in enumerate(shards.index["key"])}
     edges = np.flatnonzero(found.window[rows][1:] != found.window[rows][:-1]) + 1
     parts = []
     for chosen in np.split(rows, edges):
-        sample = shards[position[found.window[chosen[0]]]]
+        sample = shards[found.window[chosen[0]]]
         times = found.time[chosen] - sample.info["start"]
         parts.append((_units(sample, signal, times), *_behaviour(sample, task, times)))
     return Beside(*map(np.concatenate, zip(*parts, strict=True)))
@@ -116,7 +115,7 @@ def _units(
     sample: Sample, signal: str, times: Float[ndarray, " token"]
 ) -> Float[ndarray, "token unit"]:
     """Mean of the samples that lie nearest to each token."""
-    values, mask = sample.arrays[f"{signal}.values"], sample.arrays[f"{signal}.mask"]
+    values, mask = sample.arrays[f"{signal}.values"], sample.arrays.get(f"{signal}.mask", True)
     at = (np.arange(len(values)) + 0.5) * sample.info["dt"][signal]
     token = np.searchsorted((times[1:] + times[:-1]) / 2, at)
     member = ((token == np.arange(len(times))[:, None]) & mask).astype(float)

@@ -69,8 +69,8 @@ class Study:
     @cached_property
     def signal(self) -> str:
         """Whose features are taken apart."""
-        specs = self.models[OURS].config.signals
-        return self.params.signal or max(specs, key=lambda name: len(specs[name].channels))
+        known, sampled = self.models[OURS].vocabulary, self.models[OURS].sampled
+        return self.params.signal or max(sampled, key=lambda name: len(known[name].keys))
 
     @cached_property
     def captured(self) -> dict[str, Captured]:

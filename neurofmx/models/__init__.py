@@ -2,13 +2,22 @@
 
 from neurofmx.models.heads import HEADS
 from neurofmx.models.mamba import Mamba2, MambaBackbone, MambaBlock
-from neurofmx.models.neurofmx import ModelParams, NeuroFMX, SignalSpec, TaskSpec
+from neurofmx.models.neurofmx import (
+    Known,
+    ModelParams,
+    NeuroFMX,
+    SignalSpec,
+    TaskSpec,
+    Vocabulary,
+    untrained,
+)
 from neurofmx.models.perceiver import CrossAttention, PerceiverIO, SelfAttention
 from neurofmx.models.popt import PopT
 
 __all__ = [
     "HEADS",
     "CrossAttention",
+    "Known",
     "Mamba2",
     "MambaBackbone",
     "MambaBlock",
@@ -19,4 +28,6 @@ __all__ = [
     "SelfAttention",
     "SignalSpec",
     "TaskSpec",
+    "Vocabulary",
+    "untrained",
 ]

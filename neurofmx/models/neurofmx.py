@@ -8,22 +8,25 @@ queries: a task at a time, or a signal at a time.
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from neurofmx.batches import Batch, Hidden, ModelOutput, SignalBatch, TokenizedSequence
+from neurofmx.batches import Batch, Cells, EventBatch, Hidden, ModelOutput, SignalBatch
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
 from neurofmx.models.heads import HEADS, ChannelHead
 from neurofmx.models.mamba import MambaBackbone
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.popt import PopT
+from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
+from neurofmx.tokenizers.units import Key
 
 Size = Literal["tiny", "small", "base", "medium", "large"]
 
@@ -56,14 +59,14 @@ class SignalSpec(Params):
     Attributes:
         tokenizer: Row of `TOKENIZERS`.
         patch: Samples per token.
-        dt: Duration of a sample (s).
-        channels: The vocabulary: (recording, channel) of each row after row 0 (unknown).
+        dt: Duration of a sample (s); of events, what one is said to last.
+        grid: Shape that the channels have in space; [] where they have none.
     """
 
     tokenizer: str
     patch: int
     dt: float
-    channels: list[tuple[str, int]]
+    grid: list[int] = []
 
 
 class TaskSpec(Params):
@@ -87,12 +90,11 @@ class ModelParams(Params):
     """What a person chooses; every width comes from `size` unless it is given.
 
     Attributes:
-        tokens: Tokens that a window of each signal is cut into; sets the patch.
         n_seeds: Seeds of the PopT.
+        tokenizers: By row of `TOKENIZERS`, options of its `Config`.
     """
 
     size: Size = "tiny"
-    tokens: int = 30
     d_model: int | None = None
     n_blocks: int | None = None
     d_state: int | None = None
@@ -103,11 +105,22 @@ class ModelParams(Params):
     n_heads: int | None = None
     n_seeds: int = 4
     dropout: float = 0.1
+    tokenizers: dict[str, dict[str, Any]] = {}
 
     def width(self, name: str) -> int:
         """A width: its own key, else that of `size`."""
         own = getattr(self, name)
         return SIZES[self.size][name] if own is None else own
+
+
+class Known(NamedTuple):
+    """Channels of a signal that have embeddings of their own, and regions that have."""
+
+    keys: list[Key]
+    regions: list[str]
+
+
+Vocabulary = dict[str, Known]  # by signal
 
 
 class NeuroFMX(nn.Module):
@@ -136,11 +149,9 @@ class NeuroFMX(nn.Module):
         latent = model.width("latent_dim")
         self.tokenizers = nn.ModuleDict()
         for name, spec in config.signals.items():
-            cls = TOKENIZERS[spec.tokenizer]
-            settings = cls.Config(
-                kind=spec.tokenizer, width=width, patch=spec.patch, n_channels=len(spec.channels)
-            )
-            self.tokenizers[name] = cls(settings, pool=PopT(width, model.n_seeds))
+            settings = _tokenizer_config(spec, model)
+            pool = PopT(width, model.n_seeds)
+            self.tokenizers[name] = TOKENIZERS[spec.tokenizer](settings, pool=pool)
         self.signal_embedding = nn.ParameterDict(
             {name: nn.Parameter(0.02 * torch.ones(width)) for name in config.signals}
         )
@@ -174,11 +185,42 @@ class NeuroFMX(nn.Module):
             {name: HEADS[task.kind](latent, task.outputs) for name, task in config.tasks.items()}
         )
         self.reconstruct = nn.ModuleDict(
-            {name: ChannelHead(latent, self._tokenizer(name)) for name in config.signals}
+            {name: ChannelHead(latent, self._tokenizer(name)) for name in self.sampled}
         )
         self.forecast = nn.ModuleDict(
-            {name: ChannelHead(width, self._tokenizer(name)) for name in config.signals}
+            {name: ChannelHead(width, self._tokenizer(name)) for name in self.sampled}
         )
+
+    @property
+    def sampled(self) -> list[str]:
+        """Signals with samples that can be asked for; events have none."""
+        return [n for n, spec in self.config.signals.items() if spec.tokenizer != "spikes"]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Channels and regions that each signal's tokenizer knows."""
+        units = {name: self._tokenizer(name).units for name in self.config.signals}
+        return {name: Known(known.keys, known.regions) for name, known in units.items()}
+
+    def forget(self) -> None:
+        """Forget every channel, but not the regions; build the optimiser afterwards."""
+        for name in self.config.signals:
+            self._tokenizer(name).units.subset([])
+
+    def extend(self, vocabulary: Vocabulary) -> None:
+        """Give channels and regions embeddings; build the optimiser afterwards."""
+        for name, known in vocabulary.items():
+            self._tokenizer(name).units.extend(known.keys, known.regions)
+
+    def rows(
+        self, signal: str, recording: str, channels: Sequence[int], regions: Sequence[str]
+    ) -> tuple[list[int], list[int]]:
+        """Rows of a recording's channels and of their regions; 0 for what is not known."""
+        return self._tokenizer(signal).units.rows(recording, channels, regions)
+
+    def cells(self, batch: Batch) -> dict[str, Cells]:
+        """What the tokens of each sampled signal are made of."""
+        return {name: self._tokenizer(name).cells(s) for name, s in batch.signals.items()}
 
     def forward(self, batch: Batch, hidden: Hidden | None = None) -> ModelOutput:
         """Latents, features in time and the answers of every head.
@@ -187,10 +229,11 @@ class NeuroFMX(nn.Module):
             batch: Windows.
             hidden: Channels and patches that the model may not see (masked modelling).
         """
-        features = {n: self.encode(n, s, hidden) for n, s in batch.signals.items()}
+        given: dict[str, SignalBatch | EventBatch] = {**batch.signals, **batch.events}
+        features = {name: self.encode(name, signal, hidden) for name, signal in given.items()}
         tokens = torch.cat([f.tokens for f in features.values()], dim=1)
         mask = torch.cat([f.mask for f in features.values()], dim=1)
-        times = torch.cat([f.times for f in features.values()], dim=1)
+        times = torch.cat([f.middles for f in features.values()], dim=1)
         latents = self.perceiver(tokens, mask, times, self.config.duration)
         heads: dict[str, Tensor] = {}
         for name, target in batch.targets.items():
@@ -198,24 +241,23 @@ class NeuroFMX(nn.Module):
                 answers = self.ask(name, latents, features, target.times)
                 heads |= {f"answer.{name}": answers, f"decode.{name}": self.decode[name](answers)}
         for name, signal in batch.signals.items():
-            answers = self.ask(name, latents, features, features[name].times)
-            for kind, x in (("reconstruct", answers), ("forecast", features[name].tokens)):
-                head = getattr(self, kind)[name]
-                samples = head(x, signal.channel_ids, self._tokenizer(name))
-                heads[f"{kind}.{name}"] = samples[:, : signal.values.shape[1]]
-        return ModelOutput(latents, features, heads)
+            gain, _ = self._tokenizer(name).embeddings(signal)
+            answers = self.ask(name, latents, features, features[name].middles)
+            heads[f"reconstruct.{name}"] = self.reconstruct[name](answers, gain)
+            heads[f"forecast.{name}"] = self.forecast[name](features[name].tokens, gain)
+        return ModelOutput(latents, features, heads, self.cells(batch))
 
     def encode(
-        self, name: str, signal: SignalBatch, hidden: Hidden | None = None
+        self, name: str, signal: SignalBatch | EventBatch, hidden: Hidden | None = None
     ) -> TokenizedSequence:
         """Features of one signal in time: tokenizer, PopT and backbone."""
-        shown = signal.channel_mask
-        if hidden is not None:
-            shown = shown & ~hidden.channels[name]
-        sequence = self._tokenizer(name).tokenize(signal, shown)
-        tokens = sequence.tokens + self.signal_embedding[name]
-        if hidden is not None:
-            tokens = torch.where(hidden.patches[name][..., None], self.hidden_token, tokens)
+        if hidden is None or name not in hidden.channels:
+            sequence = self._tokenizer(name).tokenize(signal)
+            tokens = sequence.tokens + self.signal_embedding[name]
+        else:
+            sequence = self._tokenizer(name).tokenize(signal, ~hidden.channels[name])
+            tokens = sequence.tokens + self.signal_embedding[name]
+            tokens = torch.where(hidden.tokens[name][..., None], self.hidden_token, tokens)
         return dataclasses.replace(sequence, tokens=self.backbone(tokens, sequence.mask))
 
     def ask(
@@ -247,7 +289,7 @@ class NeuroFMX(nn.Module):
 
     @classmethod
     def from_config(cls, config: "NeuroFMX.Config | dict[str, Any]") -> "NeuroFMX":
-        """A model with new weights."""
+        """A model with new weights, which knows no channel yet."""
         return cls(
             config if isinstance(config, cls.Config) else build(cls.Config, config, "config")
         )
@@ -278,12 +320,42 @@ class NeuroFMX(nn.Module):
         os.replace(temporary, folder / "config.json")
 
 
+def untrained(config: NeuroFMX.Config, vocabulary: Vocabulary, seed: int) -> NeuroFMX:
+    """A model with its initial weights: where training starts, and the control of what it adds."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = NeuroFMX(config)
+        model.extend({name: known for name, known in vocabulary.items() if name in config.signals})
+    return model
+
+
 def _at(
     sequence: TokenizedSequence, times: Float[Tensor, "batch query"]
 ) -> Float[Tensor, "batch query width"]:
-    """The token that each time falls into, 0 where it is masked (s from the window's start)."""
-    width = 2 * sequence.times[:, :1]  # tokens of a signal last equally long
-    last = sequence.tokens.shape[1] - 1
-    index = (times / width).long().clamp(0, last)
+    """The last token to have begun by each time, 0 where it is masked (s from window's start)."""
+    starts = sequence.starts.float().contiguous()
+    # A query lies on the edge of a token to within rounding: it is of the token that begins there.
+    index = torch.searchsorted(starts, times + 1e-6, right=True).sub(1).clamp(min=0)
     tokens = sequence.tokens * sequence.mask[..., None]
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _tokenizer_config(spec: SignalSpec, model: ModelParams) -> Any:
+    """What a tokenizer is built from: what the data set and the model fix, and what was chosen."""
+    unknown = set(model.tokenizers) - set(TOKENIZERS)
+    if unknown:
+        raise UserError(
+            f"model.tokenizers names {', '.join(sorted(unknown))}; choose from "
+            f"{', '.join(TOKENIZERS)}"
+        )
+    fixed = {
+        "kind": spec.tokenizer,
+        "width": model.width("d_model"),
+        "patch": spec.patch,
+        "dt": spec.dt,
+        "n_channels": 0,
+        "grid": spec.grid,
+    }
+    options = model.tokenizers.get(spec.tokenizer, {})
+    where = f"model.tokenizers.{spec.tokenizer}"
+    return build(TOKENIZERS[spec.tokenizer].Config, options | fixed, where)

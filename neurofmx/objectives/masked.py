@@ -5,32 +5,29 @@ Hidden channels make it co-smoothing: what one unit does is told from the rest o
 
 import torch
 import torch.nn.functional as F
-from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
-from neurofmx.batches import Batch, Hidden, ModelOutput, SignalBatch
+from neurofmx.batches import Batch, Cells, Hidden, ModelOutput
 
 
-def hide(
-    batch: Batch, channels: float, patches: float, patch: dict[str, int], generator: Generator
-) -> Hidden:
+def hide(cells: dict[str, Cells], channels: float, tokens: float, generator: Generator) -> Hidden:
     """Choose what to hide.
 
     Args:
+        cells: Of each signal, as `NeuroFMX.cells` gives them.
         channels: Share of the channels of each window.
-        patches: Share of the patches of each window.
-        patch: Samples per token of each signal.
+        tokens: Share of the tokens of each window.
         generator: Source of the choice; on the CPU, so that every device hides the same.
     """
 
-    def choose(signal: SignalBatch, size: int, share: float) -> Bool[Tensor, "batch chosen"]:
-        shape = (len(signal.values), size)
-        return (torch.rand(shape, generator=generator) < share).to(signal.values.device)
+    def choose(cell: Cells, size: int, share: float) -> Bool[Tensor, "batch chosen"]:
+        chosen = torch.rand((len(cell.values), size), generator=generator) < share
+        return chosen.to(cell.values.device)
 
     return Hidden(
-        {n: choose(s, s.channel_mask.shape[1], channels) for n, s in batch.signals.items()},
-        {n: choose(s, -(-s.mask.shape[1] // patch[n]), patches) for n, s in batch.signals.items()},
+        {name: choose(cell, cell.seen.shape[2], channels) for name, cell in cells.items()},
+        {name: choose(cell, cell.seen.shape[1], tokens) for name, cell in cells.items()},
     )
 
 
@@ -41,16 +38,12 @@ def masked(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> F
     & Pandarinath 2021 (NDT), arXiv:2108.01210.
     """
     losses = []
-    for name, signal in batch.signals.items():
+    for name, cells in output.cells.items():
         if hidden is None:
             continue
-        patches = hidden.patches[name]
-        size = -(-signal.mask.shape[1] // patches.shape[1])
-        times = repeat(patches, "b t -> b (t s)", s=size)[:, : signal.mask.shape[1]]
-        asked = times[..., None] | hidden.channels[name][:, None, :]
-        asked &= signal.mask[..., None] & signal.channel_mask[:, None, :]
+        asked = hidden.tokens[name][:, :, None, None] | hidden.channels[name][:, None, :, None]
+        asked = asked & cells.seen
         if asked.any():
-            losses.append(
-                F.mse_loss(output.heads[f"reconstruct.{name}"][asked], signal.values[asked])
-            )
+            prediction = output.heads[f"reconstruct.{name}"]
+            losses.append(F.mse_loss(prediction[asked], cells.values[asked]))
     return sum(losses, start=output.latents.new_zeros(())) / max(1, len(losses))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Float32, Int, Num, Real
 from numpy import ndarray
 
 from neurofmx.signal.rows import LazyRows
@@ -29,6 +29,20 @@ def bin_events(
     inside = (place >= 0) & (place < n_bins)
     flat = place[inside] * n_units + index[inside]
     return np.bincount(flat, minlength=n_bins * n_units).reshape(n_bins, n_units)
+
+
+def stabilised(
+    counts: Real[ndarray, "*shape"], out: Float32[ndarray, "*shape"] | None = None
+) -> Float[ndarray, "*shape"]:
+    """Square roots of counts: what was scattered as its mean, as Poisson counts are, is no more.
+
+    Args:
+        out: Where to put them; None makes an array.
+
+    Source: Bartlett 1936, Supplement to the Journal of the Royal Statistical Society 3:68,
+    doi:10.2307/2983678; Anscombe 1948, doi:10.1093/biomet/35.3-4.246.
+    """
+    return np.sqrt(counts, out=out, dtype=np.float32)
 
 
 class SummedBins(LazyRows):

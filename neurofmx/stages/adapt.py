@@ -12,7 +12,7 @@ from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX
 from neurofmx.models.adapters import AdapterName, adapt
 from neurofmx.stages import base
-from neurofmx.stages.pretrain import CODE, channels
+from neurofmx.stages.pretrain import CODE, vocabulary
 from neurofmx.training.engines import OptimizerParams
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.tracking import track
@@ -39,7 +39,7 @@ def run(params: Params) -> None:
     with base.measured(STAGE) as report:
         torch.set_num_threads(params.threads)
         card, folder = load_card(params.dataset), base.folder(STAGE)
-        shards = Shards(base.STORAGE / "tokenize")
+        shards = Shards(base.STORAGE / "tokenize", params.fit.loader.cache_mb)
         ready = set(base.read_manifest("tokenize")["outputs"])
         recordings = [r for r in card.adapt if r in ready]
         _prune(folder, recordings)
@@ -55,8 +55,7 @@ def _adapt(recording: str, shards: Shards, params: Params) -> str:
     folder = base.folder(STAGE) / recording
     folder.mkdir(exist_ok=True)
     pretrained = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
-    vocabulary = {n: channels(shards, n, [recording]) for n in pretrained.config.signals}
-    model = adapt(pretrained, vocabulary, params.adapter, params.seed)
+    model = adapt(pretrained, vocabulary(shards, [recording]), params.adapter, params.seed)
     with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
         code = base.code_version(*CODE)
         fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code, log)

@@ -30,8 +30,8 @@ from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.queries import read_queries
 from neurofmx.evaluation.table import COLUMNS, Scored, figures, picture
 from neurofmx.models import NeuroFMX
+from neurofmx.models.neurofmx import untrained
 from neurofmx.stages import base
-from neurofmx.training.fit import untrained
 from neurofmx.training.inference import Answers, answers
 from neurofmx.types import AlignedRecording
 
@@ -115,14 +115,14 @@ def _decoder(recording: str, card: Card, seed: int) -> Decoder | None:
     else:
         return None
     model = NeuroFMX.from_pretrained(folder)
-    return Decoder(model, untrained(model.config, seed), level)
+    return Decoder(model, untrained(model.config, model.vocabulary, seed), level)
 
 
 def _examine(
     recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
 ) -> Iterator[tuple[Problem, list[Scored]]]:
     """Each task of a recording with what every method answers."""
-    positions = {split: shards.positions(split, [recording]) for split in SPLITS}
+    positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
     aligned = store.read(base.STORAGE / "align" / f"{recording}.zarr")
     assert isinstance(aligned, AlignedRecording)
     ours, cost = _timed(answers, decoder.model, shards, positions["test"])

@@ -27,7 +27,17 @@ CODE = (
     "types.py",
     "stages/ingest.py",
 )
-READ_FROM_CARD = ("path", "modality", "which", "optional", "keep", "stamps", "nominal", "size")
+READ_FROM_CARD = (
+    "path",
+    "modality",
+    "which",
+    "optional",
+    "keep",
+    "stamps",
+    "nominal",
+    "size",
+    "position_unit",
+)
 
 
 class Params(StageParams):

@@ -14,8 +14,8 @@ from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
 from neurofmx.interpretability import ANALYSES, Study, StudyParams
 from neurofmx.models import NeuroFMX
+from neurofmx.models.neurofmx import untrained
 from neurofmx.stages import base
-from neurofmx.training.fit import untrained
 
 STAGE = "interpret"
 
@@ -40,7 +40,9 @@ def run(params: Params) -> None:
         for old in [folder / "manifest.json", *folder.glob("*.parquet")]:
             old.unlink(missing_ok=True)
         study, failed, outputs = _study(params), [], {}
-        for name, analyse in ANALYSES.items():
+        if not study.models["neurofmx"].sampled:
+            failed.append("every signal is tokenized per event; the analyses need a sampled one")
+        for name, analyse in ANALYSES.items() if not failed else ():
             started = time.perf_counter()
             result = analyse(study)
             for table, content in result.tables.items():
@@ -62,7 +64,10 @@ def _study(params: Params) -> Study:
         card=load_card(params.dataset),
         shards=Shards(base.STORAGE / "tokenize"),
         recordings=base.read_manifest("pretrain")["recordings"],
-        models={"neurofmx": model, "untrained": untrained(model.config, params.seed)},
+        models={
+            "neurofmx": model,
+            "untrained": untrained(model.config, model.vocabulary, params.seed),
+        },
         storage=base.STORAGE,
         params=params.study,
         seed=params.seed,

@@ -4,23 +4,33 @@ import torch
 from pydantic import Field
 
 from neurofmx.config import StageParams
-from neurofmx.data.cards import Card, load_card
+from neurofmx.data.cards import load_card
+from neurofmx.data.pool import Pool, Windows
 from neurofmx.data.shards import Shards
-from neurofmx.modalities import MODALITIES
-from neurofmx.models import ModelParams, NeuroFMX, SignalSpec, TaskSpec
+from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec, Vocabulary
+from neurofmx.models.neurofmx import untrained
 from neurofmx.stages import base
-from neurofmx.training.fit import Fit, FitParams, untrained
+from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.tracking import track
 
 STAGE = "pretrain"
+EVENT = 1e-3  # s; what a spike is said to last
 CODE = (
     "batches.py",
+    "data/augment.py",
+    "data/collate.py",
     "data/loader.py",
+    "data/mixture.py",
+    "data/mixup.py",
+    "data/order.py",
+    "data/plan.py",
     "models",
     "objectives",
+    "sequence.py",
+    "signal/bins.py",
+    "signal/warp.py",
     "tokenizers",
     "training",
-    "types.py",
 )
 
 
@@ -31,9 +41,12 @@ class Params(StageParams):
         model: Size and shape.
         fit: How long and for what it is trained.
         threads: Threads of the processor for training; the result depends on it in the last bits.
+        beside: Folders or URLs of other data sets' windows (a kept `storage/tokenize`) that are
+            trained on too; `fit.loader.phases` weighs them.
     """
 
     model: ModelParams = ModelParams()
+    beside: list[str] = []
     fit: FitParams = FitParams()
     threads: int = Field(1, ge=1)
 
@@ -43,9 +56,14 @@ def run(params: Params) -> None:
     with base.measured(STAGE) as report:
         torch.set_num_threads(params.threads)
         card, folder = load_card(params.dataset), base.folder(STAGE)
-        shards = Shards(base.STORAGE / "tokenize")
-        recordings = [r for r in base.read_manifest("tokenize")["outputs"] if r not in card.adapt]
-        model = untrained(configure(shards, card, recordings, params.model), params.seed)
+        own = [r for r in base.read_manifest("tokenize")["outputs"] if r not in card.adapt]
+        cache_mb = params.fit.loader.cache_mb
+        others = [Shards(other, cache_mb) for other in params.beside]
+        chosen = Shards(base.STORAGE / "tokenize", cache_mb)
+        shards = Pool([chosen, *others]) if others else chosen
+        recordings = [*own, *(r for other in others for r in other.recordings.labels)]
+        known = vocabulary(shards, recordings)
+        model = untrained(configure(shards, params.model), known, params.seed)
         with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
             code = base.code_version(*CODE)
             fit = Fit(model, shards, recordings, params.fit, params.seed, folder, code, log)
@@ -58,31 +76,23 @@ def run(params: Params) -> None:
             "steps": progress.step,
         }
         weights = {"model.safetensors": base.file_digest(folder / "model.safetensors")}
-        base.write_manifest(STAGE, params.dataset, weights, recordings=recordings)
+        base.write_manifest(STAGE, params.dataset, weights, recordings=own)
 
 
-def configure(
-    shards: Shards, card: Card, recordings: list[str], model: ModelParams
-) -> NeuroFMX.Config:
+def configure(shards: Windows, model: ModelParams) -> NeuroFMX.Config:
     """A model's configuration from the windows that it is to read.
 
     Args:
-        recordings: Ids whose channels make up the vocabulary.
         model: What a person chose.
     """
-    dt: dict[str, float] = {}
-    for recording in recordings:
-        position = shards.positions("train", [recording])[0]
-        dt |= shards[position].info["dt"]
-    duration = float((shards.index["stop"] - shards.index["start"]).max())
     signals = {
         name: SignalSpec(
-            tokenizer=MODALITIES[card.signals[name].modality].tokenizer,
-            patch=max(1, round(duration / step / model.tokens)),
-            dt=step,
-            channels=channels(shards, name, recordings),
+            tokenizer=about["tokenizer"],
+            patch=about["patch"],
+            dt=about["dt"] or EVENT,
+            grid=about["grid"],
         )
-        for name, step in sorted(dt.items())
+        for name, about in sorted(shards.signals.items())
     }
     tasks = {
         name: TaskSpec(
@@ -94,11 +104,15 @@ def configure(
         )
         for name, task in shards.tasks.items()
     }
+    duration = float((shards.index["stop"] - shards.index["start"]).max())
     return NeuroFMX.Config(model=model, duration=duration, signals=signals, tasks=tasks)
 
 
-def channels(shards: Shards, signal: str, recordings: list[str]) -> list[tuple[str, int]]:
-    """The vocabulary of a signal: (recording, channel), in the order of the table."""
-    table = shards.channels
-    rows = table[(table["signal"] == signal) & table["recording"].isin(recordings)]
-    return list(zip(rows["recording"], rows["channel"].astype(int), strict=True))
+def vocabulary(shards: Windows, recordings: list[str]) -> Vocabulary:
+    """Channels of some recordings and the regions that they lie in, by signal."""
+    table = shards.channels[shards.channels["recording"].isin(recordings)]
+    known = {}
+    for name, rows in table.groupby("signal"):
+        keys = list(zip(rows["recording"], rows["channel"].astype(int), strict=True))
+        known[str(name)] = Known(keys, sorted(set(rows["region"]) - {""}))
+    return known

@@ -80,7 +80,7 @@ def _content(
         "results": results_tables(results),
         "variants": {m: VARIANTS[m] for m in main_figures(results)["metric"].unique()},
         "sections": _sections(tables, metrics),
-        "model": _model(metrics),
+        "model": _model(metrics, manifests["pretrain"]["recordings"]),
         "recordings": _recordings(manifests),
         "quarantine": json.loads(_path("validate", "quarantine.json").read_text()),
         "warnings": warning_rows(json.loads(_path("validate", "warnings.json").read_text())),
@@ -185,9 +185,11 @@ def _sections(tables: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str
     ]
 
 
-def _model(metrics: dict[str, Any]) -> list[list[str]]:
+def _model(metrics: dict[str, Any], recordings: list[str]) -> list[list[str]]:
     config = json.loads(_path("pretrain", "config.json").read_text())
-    chosen = {k: v for k, v in config["model"].items() if v is not None}
+    chosen = {k: v for k, v in config["model"].items() if v not in (None, {})}
+    table = pd.read_parquet(_path("tokenize", "channels.parquet"))
+    channels = table[table["recording"].isin(recordings)].groupby("signal").size()
     return [
         ["parameters", f"{metrics['pretrain']['parameters']:,}"],
         ["steps", str(metrics["pretrain"]["steps"])],
@@ -198,7 +200,7 @@ def _model(metrics: dict[str, Any]) -> list[list[str]]:
             [
                 f"signal {name}",
                 f"{s['tokenizer']}, a token per {s['patch'] * s['dt']:.3g} s, "
-                f"{len(s['channels'])} channels",
+                f"{channels.get(name, 0)} channels",
             ]
             for name, s in config["signals"].items()
         ),

@@ -4,31 +4,35 @@ Each recording is cut on its own (Dask) into a part; the parts are then joined i
 their names, so that the shards do not depend on how many workers there were.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pandas as pd
+import dask
 from pydantic import Field
 
 from neurofmx.config import StageParams
-from neurofmx.data import cards, store, windows
+from neurofmx.data import cards, parts, store, windows
 from neurofmx.data.cards import Card, ClassificationTask
-from neurofmx.data.shards import Sample, ShardWriter, packed
-from neurofmx.data.statistics import ChannelStatistics, Moments, join_tasks
+from neurofmx.data.shard_index import FILE
+from neurofmx.data.shards import Shards
 from neurofmx.stages import base
 
 STAGE = "tokenize"
 CODE = (
     "data/cards.py",
-    "data/shards.py",
+    "data/inputs.py",
+    "data/parts.py",
+    "data/samples.py",
+    "data/shard_index.py",
+    "data/shard_join.py",
+    "data/shard_writer.py",
     "data/statistics.py",
     "data/store.py",
+    "data/targets.py",
     "data/windows.py",
     "signal/bins.py",
+    "signal/spectra.py",
     "stages/tokenize.py",
 )
 
@@ -37,12 +41,18 @@ class Params(StageParams):
     """Parameters of the stage.
 
     Attributes:
-        workers: Processes that cut recordings.
+        workers: Processes that cut recordings, and threads that write shards.
+        tokens: That the longest window of a sampled signal is cut into.
         shard_mb: A shard is closed at this size (MB).
+        world_size: Largest number of processes that will read the shards: each split has at
+            least as many shards, where it has as many windows, so that readers that take whole
+            shards leave none of them idle.
     """
 
     workers: int = Field(2, ge=1)
+    tokens: int = Field(30, ge=1)
     shard_mb: float = Field(64.0, gt=0)
+    world_size: int = Field(8, ge=1)
 
 
 def run(params: Params) -> None:
@@ -57,17 +67,14 @@ def run(params: Params) -> None:
         ]
         statuses = base.fan_out(STAGE, jobs, cut_recording, params.workers, outputs=".parts/{}")
         made = base.usable(statuses)
-        index = _join(sorted(made), card, params.shard_mb)
+        with base.threads(params.workers):
+            hashes = _join(sorted(made), card, params)
+        shards = Shards(base.folder(STAGE))
         report.values |= {
             "recordings": len(made),
-            "windows": index["split"].value_counts().to_dict(),
-        }
-        target = base.folder(STAGE)
-        files = sorted(p for p in target.iterdir() if p.suffix in (".tar", ".parquet", ".json"))
-        hashes = {
-            p.name: base.file_digest(p)
-            for p in files
-            if p.name not in (*base.MEASUREMENTS, "manifest.json")
+            "windows": {split: len(shards.positions(split)) for split in windows.SPLITS},
+            "tokens": int(shards.tokens.sum(dtype=int)),
+            "shards": sum(name.endswith(".tar") for name in hashes),
         }
         base.write_manifest(
             STAGE, params.dataset, made, files=hashes, quarantined=base.rejected(statuses)
@@ -78,47 +85,11 @@ def cut_recording(path: Path, key: str, name: str, card: Card) -> None:
     """Write one recording's windows and statistics to the part `path`."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    recording = store.buffered(store.read_aligned(_aligned(name)))
-    writer = ShardWriter(path)
-    channels = ChannelStatistics(recording, card)
-    targets = {task: Moments() for task in card.tasks}
-    for number, window in enumerate(windows.cut(recording, card)):
-        inputs = windows.inputs(recording, card, window)
-        asked = {task: windows.target(recording, card, task, window) for task in card.tasks}
-        writer.write(sample(f"{name}-{number:06d}", name, window, inputs, asked))
-        if window.split == "train":
-            channels.add(inputs)
-            for task, target in asked.items():
-                targets[task].add(target.values[target.mask])
-    writer.close()
-    channels.table().to_parquet(path / "channels.parquet", index=False)
-    rows = {task: moments.sums() for task, moments in targets.items()}
-    base.write_json(path / "targets.json", rows)
+    parts.write_part(path, store.buffered(store.read_aligned(_aligned(name))), card)
 
 
 def _aligned(recording: str) -> Path:
     return base.STORAGE / "align" / f"{recording}.zarr"
-
-
-def sample(key: str, recording: str, window: windows.Window, inputs: dict, asked: dict) -> Sample:
-    """A window as it goes into a shard; `inputs` and `asked` are those of `data.windows`."""
-    info: dict[str, Any] = {
-        "recording": recording,
-        "split": window.split,
-        "start": window.start,
-        "stop": window.stop,
-        "dt": {name: dt for name, (dt, _, _) in inputs.items()},
-    }
-    arrays: dict[str, np.ndarray] = {}
-    for name, (_, values, mask) in inputs.items():
-        arrays |= {f"{name}.values": values, f"{name}.mask": mask}
-    for task, target in asked.items():
-        arrays |= {
-            f"{task}.target": target.values,
-            f"{task}.times": target.times,
-            f"{task}.asked": target.mask,
-        }
-    return Sample(key, info, arrays)
 
 
 def _with_classes(card: Card) -> Card:
@@ -134,29 +105,27 @@ def _with_classes(card: Card) -> Card:
     return card.model_copy(update={"tasks": tasks})
 
 
-def _join(recordings: list[str], card: Card, shard_mb: float) -> pd.DataFrame:
-    """Parts → shards, written beside the old ones and swapped in when whole."""
+def _join(recordings: list[str], card: Card, params: Params) -> dict[str, str]:
+    """Parts → shards, written beside the old ones and swapped in when whole; sha256 by file."""
     target = base.folder(STAGE)
-    parts, new = target / ".parts", target / ".new"
+    cut, new = target / ".parts", target / ".new"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    writer = ShardWriter(new, int(shard_mb * 2**20))
-    for name in recordings:
-        for row, payload in packed(parts / name):
-            writer.append(row, payload)
-    index = writer.close()
-    channels = pd.concat(
-        [pd.read_parquet(parts / name / "channels.parquet") for name in recordings]
+    parts.join_parts(
+        {name: cut / name for name in recordings},
+        new,
+        card,
+        params.tokens,
+        int(params.shard_mb * 2**20),
+        params.world_size,
     )
-    channels.to_parquet(new / "channels.parquet", index=False)
-    # Targets are scaled by what pretraining may see.
-    seen = [name for name in recordings if name not in card.adapt]
-    sums = [json.loads((parts / name / "targets.json").read_text()) for name in seen]
-    base.write_json(new / "tasks.json", join_tasks(card, sums))
-    for old in [*target.glob("*.tar"), target / "manifest.json"]:
+    made = sorted(path.name for path in new.iterdir())
+    hashes = dask.compute(*[dask.delayed(base.file_digest)(new / name) for name in made])
+    # Without an index nobody reads the folder: it goes first and comes last.
+    for old in [target / FILE, *target.glob("*.tar")]:
         old.unlink(missing_ok=True)
-    for path in sorted(new.iterdir()):
-        os.replace(path, target / path.name)
+    for name in sorted(made, key=lambda name: name == FILE):
+        os.replace(new / name, target / name)
     new.rmdir()
-    shutil.rmtree(parts)
-    return index
+    shutil.rmtree(cut)
+    return dict(zip(made, hashes, strict=True))

@@ -5,25 +5,27 @@ enters the population as
 
     x_c = Σ_r φ_r(c) · (m_r ⊙ g_c) + b_c
 
-with m_r shared and (g_c, b_c) the channel's own embedding, looked up by its row of the
-vocabulary. Pooling over channels knows neither their number nor their order, so one model reads
-recordings with any number of units. Since x_c is bilinear, a pool never has to hold it: it works
-on φ, m, g and b (`Population`), which are smaller by the width of the model.
+with m_r shared and (g_c, b_c) the channel's own embedding (`Units`). Pooling over channels knows
+neither their number nor their order, so one model reads recordings with any number of units. Since
+x_c is bilinear, a pool never has to hold it: it works on φ, m, g and b (`Population`), which are
+smaller by the width of the model.
 
 Source: unit embeddings, Azabou et al. 2023 (POYO), arXiv:2310.16046.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange, reduce, repeat
-from jaxtyping import Bool, Float, Int
+from einops import einsum, rearrange, repeat
+from jaxtyping import Bool, Float, Int, Shaped
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from neurofmx.batches import SignalBatch, TokenizedSequence
+from neurofmx.batches import Cells, EventBatch, SignalBatch
 from neurofmx.config import Params
+from neurofmx.sequence import TokenizedSequence
+from neurofmx.tokenizers.units import Units
 
 
 @dataclass(frozen=True)
@@ -85,42 +87,84 @@ class Tokenizer(nn.Module):
         """Settings that every tokenizer has.
 
         Attributes:
+            kind: Row of `TOKENIZERS`.
             width: Features of a token.
             patch: Samples per token.
-            n_channels: Rows of the vocabulary, besides row 0 for unknown channels.
+            dt: Duration of a sample (s).
+            n_channels: Units that the vocabulary has from the start, ("", 0), ("", 1), …: those of
+                an array that comes without ids.
+            grid: Shape that the channels have in space, row by row; [] where they have none.
         """
 
-        kind: Literal["binned", "continuous"] = "binned"
-        width: int = 768
-        patch: int = 1
-        n_channels: int = 96
+        kind: str = ""
+        width: PositiveInt = 768
+        patch: PositiveInt = 1
+        dt: PositiveFloat = 1.0
+        n_channels: NonNegativeInt = 96
+        grid: list[PositiveInt] = []
 
-    def __init__(self, config: Config, pool: nn.Module | None = None):
+    config: Config
+
+    def __init__(self, config: Config | None = None, pool: nn.Module | None = None):
         super().__init__()
-        self.config = config
-        n_features = self.n_features(config)
+        self.config = config = config or self.Config()
         self.pool = pool or MeanPool()
-        self.mixing = nn.Parameter(torch.empty(n_features, config.width))
-        nn.init.normal_(self.mixing, std=n_features**-0.5)
-        self.gain = nn.Embedding(config.n_channels + 1, config.width)
-        self.bias = nn.Embedding(config.n_channels + 1, config.width)
-        self.reset_channels()
+        self.mixing = nn.Parameter(torch.empty(self.n_features, config.width))
+        nn.init.normal_(self.mixing, std=self.n_features**-0.5)
+        self.units = Units(config.width, [("", channel) for channel in range(config.n_channels)])
 
-    def reset_channels(self) -> None:
-        """Draw new embeddings; random gains make the first pooling a random projection."""
-        nn.init.normal_(self.gain.weight)
-        nn.init.normal_(self.bias.weight, std=0.02)
-
-    @staticmethod
-    def n_features(config: Config) -> int:
-        """How many features `describe` gives of a channel's patch."""
+    @property
+    def n_features(self) -> int:
+        """How many features `describe` gives of a channel in a token."""
         raise NotImplementedError("each tokenizer has its own")
 
-    def describe(
-        self, patches: Float[Tensor, "batch token channel sample"]
-    ) -> Float[Tensor, "batch token channel feature"]:
-        """φ: what a channel's samples in a patch say, whichever channel it is."""
+    @property
+    def cell(self) -> int:
+        """Samples of a cell, which the heads predict."""
+        return self.config.patch
+
+    def prepare(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """What an array needs that did not come through the loader, which has prepared its own."""
+        return values
+
+    def cells(self, signal: SignalBatch) -> Cells:
+        """The samples of each channel in each token's time; the last token is padded."""
+        seen = signal.mask[..., None] & signal.channel_mask[:, None]
+        values = signal.values.masked_fill(~seen, 0.0)  # a product would keep NaN
+        return Cells(*(cut(x, self.config.patch) for x in (values, seen)))
+
+    def describe(self, cells: Cells) -> Float[Tensor, "batch token channel feature"]:
+        """φ: what a channel's samples say, whichever channel it is; causal in the tokens."""
         raise NotImplementedError("each tokenizer has its own")
+
+    def embeddings(
+        self, signal: SignalBatch | EventBatch
+    ) -> tuple[Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]]:
+        """Gain and bias of each channel of the cells."""
+        return self.units(signal.channel_ids, signal.regions, signal.positions)
+
+    def tokenize(
+        self, signal: SignalBatch | EventBatch, shown: Bool[Tensor, "batch channel"] | None = None
+    ) -> TokenizedSequence:
+        """Tokens of one signal of a batch.
+
+        Args:
+            signal: As the loader gives it; anything where a mask is false changes nothing.
+            shown: False for channels of the cells that are hidden, besides the padding.
+        """
+        assert isinstance(signal, SignalBatch), "only spikes are tokenized per event"
+        cells = self.cells(signal)
+        seen = cells.seen.any(dim=3)
+        present, valid = seen.any(dim=1), seen.any(dim=2)
+        population = Population(
+            self.describe(cells),
+            self.mixing,
+            *self.embeddings(signal),
+            present if shown is None else present & shown,
+        )
+        tokens = self.pool(population) * valid[..., None]
+        duration = torch.tensor(self.config.patch * signal.dt, dtype=torch.float64)
+        return TokenizedSequence(tokens, signal.t0, duration, valid)
 
     def forward(
         self,
@@ -129,54 +173,49 @@ class Tokenizer(nn.Module):
         channel_mask: Bool[Tensor, "batch channel"] | None = None,
         mask: Bool[Tensor, "batch time"] | None = None,
         t0: Float[Tensor, " batch"] | None = None,
-        dt: float = 1.0,
     ) -> TokenizedSequence:
-        """Tokens of a batch of windows.
+        """Tokens of arrays that did not come through the loader.
 
         Args:
-            values: Normalised samples; anything where a mask is false changes nothing.
+            values: Samples.
             channel_ids: Rows of the vocabulary; without them channels 1, 2, … in order.
-            channel_mask: False for channels that are padding or hidden.
+            channel_mask: False for channels that are padding.
             mask: False for samples that are gaps or padding.
             t0: Start of each window (s).
-            dt: Duration of a sample (s).
+
+        Raises:
+            ValueError: There are more channels than rows in the vocabulary.
         """
-        batch, time, channels = values.shape
-        if channel_ids is None:
-            channel_ids = torch.arange(1, channels + 1, device=values.device).expand(batch, -1)
-        if channel_mask is None:
-            channel_mask = torch.ones(batch, channels, dtype=torch.bool, device=values.device)
-        if mask is None:
-            mask = torch.ones(batch, time, dtype=torch.bool, device=values.device)
-        if t0 is None:
-            t0 = torch.zeros(batch, dtype=torch.float64, device=values.device)
-        patches, valid = self.patches(values, mask)
-        population = Population(
-            self.describe(patches),
-            self.mixing,
-            self.gain(channel_ids),
-            self.bias(channel_ids),
-            channel_mask,
+        (batch, time, channels), device = values.shape, values.device
+        every = torch.ones(batch, time, channels, dtype=torch.bool, device=device)
+        return self.tokenize(
+            SignalBatch(
+                values=self.prepare(values),
+                t0=torch.zeros(batch, dtype=torch.float64, device=device) if t0 is None else t0,
+                dt=self.config.dt,
+                mask=every[..., 0] if mask is None else mask,
+                channel_ids=self.rows(values, channels) if channel_ids is None else channel_ids,
+                channel_mask=every[:, 0] if channel_mask is None else channel_mask,
+            )
         )
-        tokens = self.pool(population) * valid[..., None]
-        duration = torch.tensor(self.config.patch * dt, device=values.device)
-        return TokenizedSequence(tokens, t0, duration, valid)
 
-    def tokenize(
-        self, signal: SignalBatch, channel_mask: Bool[Tensor, "batch channel"] | None = None
-    ) -> TokenizedSequence:
-        """Tokens of one signal of a batch; `channel_mask` may hide more than the padding."""
-        shown = signal.channel_mask if channel_mask is None else channel_mask
-        return self(signal.values, signal.channel_ids, shown, signal.mask, signal.t0, signal.dt)
+    def rows(self, array: Shaped[Tensor, "batch ..."], n: int) -> Int[Tensor, "batch channel"]:
+        """Rows 1, 2, … for the n channels of an array that comes without ids.
 
-    def patches(
-        self, values: Float[Tensor, "batch time channel"], mask: Bool[Tensor, "batch time"]
-    ) -> tuple[Float[Tensor, "batch token channel sample"], Bool[Tensor, "batch token"]]:
-        """Samples of each patch, and whether any of them was recorded; the last one is padded."""
-        size = self.config.patch
-        missing = -values.shape[1] % size
-        values = F.pad(values * mask[..., None], (0, 0, 0, missing))
-        patches = rearrange(values, "b (t s) c -> b t c s", s=size)
-        return patches, reduce(
-            F.pad(mask, (0, missing)).float(), "b (t s) -> b t", "max", s=size
-        ) > 0
+        Raises:
+            ValueError: There are more channels than rows in the vocabulary.
+        """
+        if n > len(self.units):
+            raise ValueError(
+                f"{n} channels but a vocabulary of {len(self.units)}: give channel_ids, "
+                f"or a Config with n_channels={n}"
+            )
+        return torch.arange(1, n + 1, device=array.device).expand(len(array), -1)
+
+
+def cut(
+    x: Shaped[Tensor, "batch time channel"], size: int
+) -> Shaped[Tensor, "batch token channel sample"]:
+    """Time in pieces of `size` samples; the last one is padded with zeros."""
+    padded = F.pad(x, (0, 0, 0, -x.shape[1] % size))
+    return rearrange(padded, "b (t s) c -> b t c s", s=size)

@@ -1,36 +1,90 @@
 """Continuous traces: filters over a patch and their power, so that phase and power are seen."""
 
+from typing import Literal
+
 import torch
-from jaxtyping import Float
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from neurofmx.batches import Cells
+from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers.base import Tokenizer
-
-N_FILTERS = 16
+from neurofmx.tokenizers.filters import BANDS, Band, Bands, Pooling, Scales
 
 
 class LFPTokenizer(Tokenizer):
-    """LFP, EEG, EMG and other traces → tokens.
+    """LFP, EEG, ECoG, EMG, calcium, eye, pose and other traces → tokens.
 
-    A patch is described by learned filters (phase, slow potentials) and by log(1 + power) of
-    others: a band's power is a square of filtered samples, which no linear map of them gives.
+    (2, 64, 1000) → (2, 250, 768) with its defaults. A patch is described by learned filters as
+    long as itself (phase, slow potentials), by log(1 + power) of others, by short filters at
+    several scales, and by the power of the classical bands up to it: a band's power is a square
+    of filtered samples, which no linear map of them gives.
 
     Source: squared filters as in Schirrmeister et al. 2017 (ShallowConvNet),
-    doi:10.1002/hbm.23730.
+    doi:10.1002/hbm.23730; the others in `neurofmx.tokenizers.filters`.
     """
 
-    def __init__(self, config: Tokenizer.Config, pool: nn.Module | None = None):
+    class Config(Tokenizer.Config):
+        """Settings.
+
+        Attributes:
+            filters: Filters as long as a patch that enter as they are; as many enter by power.
+            scales: Lengths of the short filters (samples); [] leaves them out.
+            scale_filters: Filters of each length.
+            pooling: Of a short filter over the token's samples.
+            bands: Whose power is among the features; [] leaves it out.
+            band_span: Longest window of band power (s).
+        """
+
+        kind: Literal["continuous"] = "continuous"
+        patch: PositiveInt = 4
+        dt: PositiveFloat = 1e-3
+        filters: PositiveInt = 16
+        scales: list[PositiveInt] = [3, 5, 7]
+        scale_filters: PositiveInt = 2
+        pooling: Pooling = "mean"
+        bands: list[Band] = list(BANDS)
+        band_span: PositiveFloat = 0.5
+
+    config: Config
+
+    def __init__(self, config: Config | None = None, pool: nn.Module | None = None):
         super().__init__(config, pool)
-        self.filters = nn.Linear(config.patch, 2 * N_FILTERS)
+        c = self.config
+        self.filters = nn.Linear(c.patch, 2 * c.filters)
+        self.parts = nn.ModuleDict()
+        if c.scales:
+            self.parts["scales"] = Scales(c.patch, c.scales, c.scale_filters, c.pooling)
+        if c.bands:
+            self.parts["bands"] = Bands(c.bands, c.patch, c.dt, c.band_span)
 
-    @staticmethod
-    def n_features(config: Tokenizer.Config) -> int:
-        """Two for each filter: itself and a power."""
-        return 2 * N_FILTERS
+    @property
+    def n_features(self) -> int:
+        """Two for each filter, itself and a power; one for each band."""
+        c = self.config
+        return 2 * (c.filters + c.scale_filters * len(c.scales)) + len(c.bands)
 
-    def describe(
-        self, patches: Float[Tensor, "batch token channel sample"]
-    ) -> Float[Tensor, "batch token channel feature"]:
-        """Filtered samples, and log power of as many other filters."""
-        linear, squared = self.filters(patches).chunk(2, dim=-1)
-        return torch.cat([linear, torch.log1p(squared**2)], dim=-1)
+    def describe(self, cells: Cells) -> Float[Tensor, "batch token channel feature"]:
+        """Filtered samples, log powers of as many other filters, scales and bands."""
+        linear, squared = self.filters(cells.values.to(self.mixing.dtype)).chunk(2, dim=-1)
+        features = [linear, torch.log1p(squared**2)]
+        # They add up many products of samples, so in full precision.
+        series = rearrange(cells.values.float(), "b t c s -> (b c) (t s)")
+        for part in self.parts.values():
+            found = part(series).to(self.mixing.dtype)
+            features.append(rearrange(found, "(b c) t r -> b t c r", b=len(cells.values)))
+        return torch.cat(features, dim=-1)
+
+    def forward(
+        self,
+        values: Float[Tensor, "batch channel time"],
+        channel_ids: Int[Tensor, "batch channel"] | None = None,
+        channel_mask: Bool[Tensor, "batch channel"] | None = None,
+        mask: Bool[Tensor, "batch time"] | None = None,
+        t0: Float[Tensor, " batch"] | None = None,
+    ) -> TokenizedSequence:
+        """Tokens of arrays that did not come through the loader: channel × time, as is usual."""
+        values = rearrange(values, "b c t -> b t c")
+        return super().forward(values, channel_ids, channel_mask, mask, t0)

@@ -17,21 +17,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save, save_file
 from torch import Generator, nn
 from tqdm import tqdm
 
+from neurofmx.batches import Batch
 from neurofmx.config import Params
-from neurofmx.data.loader import Collator, Plan
-from neurofmx.data.shards import Shards
+from neurofmx.data.loader import Collator, Loader, LoaderParams
+from neurofmx.data.mixture import Phase
+from neurofmx.data.plan import Plan, in_order
+from neurofmx.data.pool import Windows
 from neurofmx.errors import UserError
 from neurofmx.models import NeuroFMX
 from neurofmx.objectives import OBJECTIVES
 from neurofmx.objectives.decode import unexplained
 from neurofmx.objectives.masked import hide
 from neurofmx.training.engines import ENGINES, Engine, EngineName, OptimizerParams
-from neurofmx.training.inference import batches, vocabulary
+
+PROBLEMS = 5  # windows that could not be read whose reasons are kept; the others are counted
 
 
 class FitParams(Params):
@@ -39,8 +43,11 @@ class FitParams(Params):
 
     Attributes:
         engine: Row of `ENGINES`.
-        epochs: Times that every train window is seen; the steps follow from it.
-        batch_size: Windows per step, over all ranks.
+        epochs: Times that every train window is seen; the steps follow from it. Phases of a
+            curriculum share them out.
+        batch_size: Windows of a step at most, over all ranks; None where loader.tokens_per_step
+            says how large it is.
+        loader: How windows come to the model.
         objectives: Weight of each row of `OBJECTIVES`; 0 leaves it out.
         hide_channels, hide_patches: Shares hidden from the model in training.
         valid_every: Steps between looks at the valid split; the best weights are kept.
@@ -49,13 +56,31 @@ class FitParams(Params):
 
     engine: EngineName = "local"
     epochs: int = Field(20, ge=1)
-    batch_size: int = 32
+    batch_size: int | None = Field(32, ge=1)
+    loader: LoaderParams = LoaderParams()
     optimizer: OptimizerParams = OptimizerParams()
     objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
     hide_channels: float = 0.1
     hide_patches: float = 0.1
     valid_every: int = 50
     save_every: int = 50
+
+    @property
+    def budget(self) -> dict[str, int | None]:
+        """How large a step is."""
+        return {"batch_size": self.batch_size, "tokens_per_step": self.loader.tokens_per_step}
+
+    @model_validator(mode="after")
+    def _usable(self) -> "FitParams":
+        if (self.batch_size is None) == (self.loader.tokens_per_step is None):
+            raise ValueError(
+                "give either batch_size (windows) or loader.tokens_per_step, and leave the other "
+                f"empty; they were {self.batch_size} and {self.loader.tokens_per_step}"
+            )
+        phases = self.loader.phases
+        if phases and sum(phase.epochs for phase in phases) != self.epochs:
+            raise ValueError(f"the epochs of loader.phases do not add up to epochs, {self.epochs}")
+        return self
 
 
 @dataclass
@@ -67,12 +92,18 @@ class Progress:
         step: Steps made.
         best: Least that was unexplained of the valid split so far.
         history: A row per look at the valid split.
+        loader: State of the loader.
+        skipped: Times that a window could not be read and was left out.
+        problems: What was wrong with the first of them.
     """
 
     key: str
     step: int = 0
     best: float = float("inf")
     history: list[dict[str, Any]] = field(default_factory=list)
+    loader: dict[str, Any] = field(default_factory=dict)
+    skipped: int = 0
+    problems: list[str] = field(default_factory=list)
 
 
 class Fit:
@@ -90,7 +121,7 @@ class Fit:
     def __init__(
         self,
         model: NeuroFMX,
-        shards: Shards,
+        shards: Windows,
         recordings: list[str],
         params: FitParams,
         seed: int,
@@ -100,18 +131,22 @@ class Fit:
     ):
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
         self.folder, self.code, self.log = folder, code, log
-        train = shards.positions("train", recordings)
-        self.plan = Plan(train, min(params.batch_size, len(train)), seed, shards.index_hash)
-        self.valid = shards.positions("valid", recordings)
-        self.collate = Collator(shards, vocabulary(model))
-        self.patch = {name: spec.patch for name, spec in model.config.signals.items()}
         self.weights = {name: w for name, w in params.objectives.items() if w > 0}
         unknown = set(self.weights) - set(OBJECTIVES)
         if unknown:
             raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
-        key = self._key()
-        self.steps = params.epochs * self.plan.steps_per_epoch
+        given = params.loader
+        phases = given.phases or [Phase(epochs=params.epochs)]
+        train = shards.positions("train", recordings)
+        self.plan = Plan(shards, train, seed, phases, **params.budget)
+        self.valid = in_order(shards, shards.positions("valid", recordings), **params.budget)
+        self.collate = Collator(shards, model.rows, model.config.signals, given.on_corrupt)
+        key, self.steps = self._key(), len(self.plan)
         self.engine: Engine = ENGINES[params.engine](model, params.optimizer, self.steps)
+        ranks = {"rank": self.engine.rank, "world": self.engine.world}
+        self.loader = Loader(
+            self.plan, self.collate, **ranks, workers=given.workers, augmentation=given.augment
+        )
         self.progress = self._resume(key)
 
     def run(self, title: str) -> Progress:
@@ -121,8 +156,8 @@ class Fit:
         bar = tqdm(
             total=steps, initial=progress.step, desc=title, unit="step", mininterval=interval
         )
-        while progress.step < steps:
-            losses = self._step(progress.step)
+        for batch in self.loader:
+            losses = self._step(progress.step, batch)
             progress.step += 1
             bar.update()
             last = progress.step == steps
@@ -137,14 +172,14 @@ class Fit:
         self._write_history()
         return progress
 
-    def _step(self, step: int) -> dict[str, float]:
+    def _step(self, step: int, batch: Batch) -> dict[str, float]:
         engine = self.engine
         torch.manual_seed(_seed(self.seed, step, engine.rank, 0))
-        positions = self.plan.batch(step, engine.rank, engine.world)
-        batch = self.collate([self.shards[p] for p in positions]).to(engine.device)
+        self._note(batch.skipped)
+        batch = batch.to(engine.device)
         generator = Generator().manual_seed(_seed(self.seed, step, engine.rank, 1))
         shares = (self.params.hide_channels, self.params.hide_patches)
-        hidden = hide(batch, *shares, self.patch, generator)
+        hidden = hide(self.model.cells(batch), *shares, generator)
         self.model.train()
         output = self.model(batch, hidden)
         losses = {name: OBJECTIVES[name](output, batch, hidden) for name in self.weights}
@@ -156,10 +191,11 @@ class Fit:
     def _look(self, losses: dict[str, float]) -> None:
         """What is unexplained of the valid split; keep the weights that leave the least."""
         self.model.eval()
-        parts = [
-            unexplained(self.model(batch), batch)
-            for batch in batches(self.model, self.shards, self.valid, self.params.batch_size)
-        ]
+        parts = []
+        for windows in self.valid:
+            batch = self.collate(windows).to(self.engine.device)
+            self._note(batch.skipped)
+            parts.append(unexplained(self.model(batch), batch))
         progress, valid = self.progress, torch.stack(parts).nanmean().item()
         progress.history.append({"step": progress.step, **losses, "valid": valid})
         self.log(losses | {"valid": valid}, progress.step)
@@ -167,11 +203,20 @@ class Fit:
             progress.best = valid
             _save_weights(self.model, self.folder / "best.safetensors")
 
+    def _note(self, skipped: list[str]) -> None:
+        """Count windows that could not be read, and say so."""
+        self.progress.skipped += len(skipped)
+        for problem in skipped:
+            tqdm.write(f"left out: {problem}", file=sys.stderr)
+            if len(self.progress.problems) < PROBLEMS and problem not in self.progress.problems:
+                self.progress.problems.append(problem)
+
     def _save(self) -> None:
         """Write a checkpoint of its own, then point to it: a kill in between leaves the old one."""
         here = self.folder / "state" / f"step-{self.progress.step:06d}"
         here.mkdir(parents=True, exist_ok=True)
         self.engine.save(here)
+        self.progress.loader = self.loader.state()
         _write(self.folder / "state" / "state.json", json.dumps(vars(self.progress)))
         for other in here.parent.glob("step-*"):
             if other != here:
@@ -184,14 +229,22 @@ class Fit:
             progress = Progress(**json.loads((state / "state.json").read_text()))
             if progress.key == key:
                 self.engine.load(state / f"step-{progress.step:06d}")
+                self.loader.restore(progress.loader)
                 return progress
+            tqdm.write(
+                f"the checkpoint in {state} is of other windows, parameters, weights or code: "
+                "training starts anew",
+                file=sys.stderr,
+            )
         shutil.rmtree(state, ignore_errors=True)
         return Progress(key)
 
     def _key(self) -> str:
         """Hash of all that the run depends on, the weights that it starts from included."""
-        content = [self.params.model_dump_json(), self.model.config.model_dump_json()]
-        content += [self.shards.index_hash, str(self.seed), str(self.plan.positions), self.code]
+        # What may differ between two parts of a run, since no batch depends on it.
+        free = {"loader": {"workers", "on_corrupt", "cache_mb"}}
+        content = [self.params.model_dump_json(exclude=free), self.model.config.model_dump_json()]
+        content += [str(self.seed), self.plan.hash, self.code]
         content += [n for n, p in self.model.named_parameters() if p.requires_grad]
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         return hashlib.sha256("|".join(content).encode() + save(state)).hexdigest()
@@ -202,13 +255,6 @@ class Fit:
             writer = csv.DictWriter(file, fieldnames=list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-
-
-def untrained(config: NeuroFMX.Config, seed: int) -> NeuroFMX:
-    """A model with its initial weights: where training starts, and the control of what it adds."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return NeuroFMX(config)
 
 
 def _seed(*parts: int) -> int:

@@ -1,17 +1,20 @@
 """Run a model over windows and line up what it says with what was asked, in absolute time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy import ndarray
 
-from neurofmx.batches import Batch
-from neurofmx.data.loader import Collator
-from neurofmx.data.shards import Shards
+from neurofmx.batches import Batch, EventBatch, SignalBatch
+from neurofmx.data.collate import Collator
+from neurofmx.data.plan import in_order
+from neurofmx.data.pool import Windows
 from neurofmx.models import NeuroFMX
+
+Positions = Sequence[int] | Int[ndarray, " window"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Answers:
     """A task's scored queries over many windows.
 
     Attributes:
-        recording, window: Where each query was asked: ids and keys.
+        recording, window: Where each query was asked: id, and position in the index.
         time: When it was asked, on the recording's clock (s).
         truth: In the target's own unit; for classes the class index in column 0.
         prediction: In the target's own unit; for classes the probability of each.
@@ -27,7 +30,7 @@ class Answers:
     """
 
     recording: Shaped[ndarray, " query"]
-    window: Shaped[ndarray, " query"]
+    window: Int[ndarray, " query"]
     time: Float[ndarray, " query"]
     truth: Float[ndarray, "query dim"]
     prediction: Float[ndarray, "query output"]
@@ -39,47 +42,37 @@ class Features:
     """Backbone features of a signal's valid tokens, one row per token.
 
     Attributes:
-        recording, window: Where the token lies: ids and keys.
+        recording, window: Where the token lies: id, and position in the index.
         time: Middle of the token on the recording's clock (s).
         values: Features.
     """
 
     recording: Shaped[ndarray, " token"]
-    window: Shaped[ndarray, " token"]
+    window: Int[ndarray, " token"]
     time: Float[ndarray, " token"]
     values: Float[ndarray, "token width"]
 
 
-def vocabulary(model: NeuroFMX) -> dict[tuple[str, str, int], int]:
-    """(recording, signal, channel) → row of the model's channel embeddings."""
-    return {
-        (recording, name, channel): row
-        for name, spec in model.config.signals.items()
-        for row, (recording, channel) in enumerate(spec.channels, start=1)
-    }
-
-
 def batches(
-    model: NeuroFMX, shards: Shards, positions: list[int], batch_size: int = 64
+    model: NeuroFMX, shards: Windows, positions: Positions, batch_size: int = 64
 ) -> Iterator[Batch]:
     """Windows at `positions` of the index, in order, on the model's device."""
-    collate = Collator(shards, vocabulary(model))
+    collate = Collator(shards, model.rows, model.config.signals)
     device = next(model.parameters()).device
-    for first in range(0, len(positions), batch_size):
-        chosen = positions[first : first + batch_size]
-        yield collate([shards[p] for p in chosen]).to(device)
+    for windows in in_order(shards, np.asarray(positions, np.int64), batch_size):
+        yield collate(windows).to(device)
 
 
 @torch.inference_mode()
 def answers(
-    model: NeuroFMX, shards: Shards, positions: list[int], batch_size: int = 64
+    model: NeuroFMX, shards: Windows, positions: Positions, batch_size: int = 64
 ) -> dict[str, Answers]:
     """What the model answers to every scored query of the windows, by task."""
     model.eval()
     parts: dict[str, list[tuple]] = {task: [] for task in model.config.tasks}
     for batch in batches(model, shards, positions, batch_size):
         output = model(batch)
-        t0 = next(iter(batch.signals.values())).t0.cpu().numpy()
+        t0 = next(iter(_given(batch).values())).t0.cpu().numpy()
         for task, rows in parts.items():
             target = batch.targets[task]
             mask = target.mask.cpu().numpy()
@@ -92,7 +85,7 @@ def answers(
             rows.append(
                 (
                     np.array(batch.recordings)[window],
-                    np.array(batch.keys)[window],
+                    np.array(batch.windows)[window],
                     t0[window] + target.times.double().cpu().numpy()[mask],
                     truth.cpu().numpy()[mask],
                     prediction.cpu().numpy()[mask],
@@ -106,20 +99,28 @@ def answers(
 
 @torch.inference_mode()
 def features(
-    model: NeuroFMX, shards: Shards, positions: list[int], signal: str, batch_size: int = 64
+    model: NeuroFMX,
+    shards: Windows,
+    positions: Positions,
+    signal: str,
+    batch_size: int = 64,
 ) -> Features:
     """Backbone features of one signal over the windows."""
     model.eval()
     parts = []
     for batch in batches(model, shards, positions, batch_size):
-        if signal not in batch.signals:
+        if signal not in _given(batch):
             continue
-        sequence = model.encode(signal, batch.signals[signal])
+        sequence = model.encode(signal, _given(batch)[signal])
         mask = sequence.mask.cpu().numpy()
         window, _ = np.nonzero(mask)
-        times = sequence.t0.cpu().numpy()[window] + sequence.times.double().cpu().numpy()[mask]
+        times = sequence.t0.cpu().numpy()[window] + sequence.middles.double().cpu().numpy()[mask]
         found = sequence.tokens.cpu().numpy()[mask]
         parts.append(
-            (np.array(batch.recordings)[window], np.array(batch.keys)[window], times, found)
+            (np.array(batch.recordings)[window], np.array(batch.windows)[window], times, found)
         )
     return Features(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _given(batch: Batch) -> dict[str, SignalBatch | EventBatch]:
+    return {**batch.signals, **batch.events}

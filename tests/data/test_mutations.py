@@ -204,7 +204,7 @@ FAULTS = {
         "start_before_stop": reversed_("trials", 8),
     },
     "audio": {
-        "other_nan": with_nan("sound", 0.02),
+        "input_nan": with_nan("sound", 0.02),
         "usual_rate_audio": changed("sound", rate=2e3),
     },
     "eye": {"tracked_nan": with_nan("gaze", 0.3), "nominal_rate": faster("gaze", 1.002)},

@@ -102,8 +102,42 @@ def test_modalities_of_foreign_files(shared_data, file, modalities):
     assert {signal.modality for signal in card.signals.values()} == modalities
 
 
-def test_sweeps_of_a_patch_clamp_are_offered_but_not_as_inputs(shared_data):
+def test_sweeps_of_a_patch_clamp_are_inputs_and_cut_so_that_they_fit(shared_data):
     card = suggest(shared_data / "other/nwb_native/FergusonEtAl2015_PYR2.nwb", "x")
     assert {signal.modality for signal in card.signals.values()} == {"intracellular"}
-    assert len(card.signals) == 26  # 13 sweeps, each with its stimulus
-    assert not card.inputs
+    assert len(card.inputs) == len(card.signals) == 26  # 13 sweeps, each with its stimulus
+    # Sweeps last 2 s, a tenth of which is for valid: a quarter of that is the guard.
+    assert (card.windows.duration, card.windows.step, card.split.guard) == (0.15, 0.075, 0.05)
+
+
+def test_gaze_is_an_input_only_where_there_is_nothing_else(shared_data):
+    alone = suggest(shared_data / "other/eye_tracking/002_rlmw_samples_short.asc", "x")
+    beside = suggest(shared_data / "mc_maze_trials/mc-maze-trial-748.nwb", "x")
+
+    assert set(alone.inputs) == {"gaze", "pupil"}
+    assert set(beside.inputs) == {"spikes"}
+    assert beside.signals["eye_pos"].input is False
+
+
+def test_sound_beside_spikes_is_an_input(shared_data):
+    card = suggest(shared_data / "grasshopper_audio/receptor1.nwb", "x")
+
+    assert {name: s.tokenized_by for name, s in card.inputs.items()} == {
+        "sound_envelope": "audio",
+        "spikes": "binned",
+    }
+    # 10 s: windows of 2 s would leave none for valid.
+    assert (card.windows.duration, card.split.guard) == (0.75, 0.25)
+
+
+def test_windows_hold_ten_samples_of_a_slow_signal(shared_data):
+    card = suggest(shared_data / "mouse_openfield_calcium/mouse1004-day1-session1.nwb", "x")
+
+    assert card.windows.duration == 10.0  # at 1 Hz
+
+
+def test_one_trial_is_cut_into_windows_that_fit_in_the_part_for_valid(shared_data):
+    card = suggest(shared_data / "mc_maze_trials/mc-maze-trial-748.nwb", "x")
+
+    assert card.windows.within == "trials"
+    assert card.windows.duration == 0.32  # of 3.236 s

@@ -11,6 +11,8 @@ from neurofmx.data import windows
 from neurofmx.errors import DataError
 from neurofmx.types import Intervals, Samples
 
+SIGNALS = card().model_dump()["signals"]
+
 
 def spans(made, spec, split):
     return [(w.start, w.stop) for w in windows.cut(made, spec) if w.split == split]
@@ -66,12 +68,11 @@ def test_values_of_a_window_are_those_of_the_recording():
     first = round(window.start * 50)
 
     dt, counts, mask = found["spikes"]
-    assert dt == 0.05
-    assert mask.all()
+    assert (dt, counts.dtype, mask) == (0.05, np.uint8, None)
     np.testing.assert_array_equal(counts.sum(0), np.bincount(spikes.index[inside], minlength=6))
-    np.testing.assert_allclose(
-        found["lfp"][1], made.signals["lfp"].values[first : first + 50], rtol=1e-6
-    )
+    dt, values, mask = found["lfp"]
+    assert (dt, values.dtype, mask) == (0.02, np.float32, None)
+    np.testing.assert_allclose(values, made.signals["lfp"].values[first : first + 50], rtol=1e-6)
 
 
 def test_a_gap_is_masked_and_never_filled():
@@ -88,6 +89,19 @@ def test_a_gap_is_masked_and_never_filled():
 
     np.testing.assert_array_equal(np.flatnonzero(~seen), np.arange(3, 9))
     assert (values[3:9] == 0).all()
+
+
+def test_a_target_is_not_asked_in_a_gap():
+    made = recording()
+    hand = made.signals["hand"]
+    mask = ~np.isin(np.arange(len(hand)), (12, 13))  # 0.24 and 0.26 s
+    made.signals["hand"] = dataclasses.replace(hand, mask=mask)
+    target = windows.target(made, card(), "velocity", windows.Window("test", 0.0, 1.0, 0.1))
+
+    np.testing.assert_allclose(target.times, np.arange(50) / 50)
+    not_asked = target.times[~target.mask]
+    np.testing.assert_allclose(not_asked, [0, 0.02, 0.04, 0.06, 0.08, 0.24, 0.26])
+    np.testing.assert_allclose(target.values, hand.values[:50], rtol=1e-6)
 
 
 def test_a_class_is_asked_at_the_end_of_its_trial():
@@ -151,3 +165,42 @@ def test_labels_outside_the_classes_are_not_asked():
     ]
 
     assert asked == [[True], [False]]
+
+
+# Cards without a task
+
+
+@pytest.mark.parametrize("within", ["trials", None])
+def test_without_a_task_all_windows_are_kept_and_time_is_shared_as_it_passes(within):
+    made = recording(trials=40)  # 1 s each, every 1.25 s
+    layout = {"duration": 1.0, "step": 0.5, "bin_width": 0.05, "within": within}
+    split = {"train": 0.5, "valid": 0.25, "guard": 0.0}
+    spec = card(tasks={}, windows=layout, split=split)
+    starts = made.signals["trials"].start
+    trains, valids, tests = (spans(made, spec, name) for name in windows.SPLITS)
+
+    if within:
+        assert [a for a, _ in trains] == pytest.approx(starts[:20], abs=0.02)
+        assert [a for a, _ in valids] == pytest.approx(starts[20:30], abs=0.02)
+        assert [a for a, _ in tests] == pytest.approx(starts[30:], abs=0.02)
+    else:  # from the first spike to the last, nearly 50 s
+        first, last = made.signals["spikes"].span
+        assert valids[0][0] == pytest.approx((first + last) / 2, abs=0.02)
+        assert tests[0][0] == pytest.approx(first + 0.75 * (last - first), abs=0.02)
+
+
+def test_a_recording_without_an_input_says_what_it_has():
+    spec = card(signals=SIGNALS | {"lfp": {"path": "x", "modality": "lfp", "input": False}})
+    made = recording()
+    made = dataclasses.replace(made, signals={k: made.signals[k] for k in ("hand", "trials")})
+    with pytest.raises(DataError, match="made-1: nothing for the model to read among hand, trials"):
+        windows.cut(made, spec)
+
+
+def test_signals_that_share_no_time_are_named():
+    made = recording()
+    late = Samples(np.zeros((50, 1)), "V", 50.0, t0=100.0, modality="lfp")
+    made = dataclasses.replace(made, signals=made.signals | {"lfp": late})
+    spec = card(windows={"duration": 1.0, "step": 0.5})
+    with pytest.raises(DataError, match=r"share no time: .*lfp 100 to 101 s, spikes"):
+        windows.cut(made, spec)

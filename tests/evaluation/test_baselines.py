@@ -14,7 +14,7 @@ from neurofmx.evaluation.queries import read_queries
 
 
 def problem(made, aligned, spec, task):
-    positions = {split: made.positions(split, [aligned.id]) for split in SPLITS}
+    positions = {split: made.positions(split, [aligned.id]).tolist() for split in SPLITS}
     queries = {split: read_queries(made, task, positions[split]) for split in SPLITS}
     return Problem(aligned, spec, task, made, positions, queries)
 

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from windows import model_config, recording, shards
+from windows import recording, shards, tiny_model
 
 from neurofmx.interpretability import capture
-from neurofmx.training.fit import untrained
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +12,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captured(made):
-    model = untrained(model_config(made, ["a", "b"]), seed=0)
+    model = tiny_model(made, ["a", "b"], 0)
     return capture.capture({"neurofmx": model}, made, ["a", "b"], "spikes")
 
 
@@ -39,9 +38,9 @@ def test_units_beside_a_token_are_their_mean_counts(made, captured):
     tokens = captured.tokens["neurofmx"]["test"]
     beside = capture.beside(made, tokens, "b", "spikes", "velocity")
     # Two bins of 0.05 s make a token: all counts of a window are in its tokens.
-    key = tokens.window[tokens.recording == "b"][0]
-    sample = made[made.index["key"].tolist().index(key)]
-    own = tokens.window[tokens.recording == "b"] == key
+    position = tokens.window[tokens.recording == "b"][0]
+    sample = made[position]
+    own = tokens.window[tokens.recording == "b"] == position
     np.testing.assert_allclose(
         2 * beside.units[own].sum(axis=0), sample.arrays["spikes.values"].sum(axis=0)
     )

@@ -1,16 +1,18 @@
 """The assembly: shapes, masks, save and load, adaptation."""
 
+import dataclasses
+
 import pytest
 import torch
-from windows import model_config, recording, shards
+from windows import recording, shards, tiny_model
 
 from neurofmx.data.loader import Collator
 from neurofmx.errors import UserError
-from neurofmx.models import ModelParams, NeuroFMX, SignalSpec, TaskSpec
+from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec
 from neurofmx.models.adapters import adapt
+from neurofmx.models.neurofmx import _at
 from neurofmx.objectives.masked import hide
-from neurofmx.training.fit import untrained
-from neurofmx.training.inference import vocabulary
+from neurofmx.sequence import TokenizedSequence
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +23,12 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(made):
-    return untrained(model_config(made, ["a", "b"]), seed=0).eval()
+    return tiny_model(made, ["a", "b"], 0).eval()
 
 
 def batch_of(made, model, n=6):
-    positions = made.positions("train", ["a"])[:n] + made.positions("train", ["b"])[:n]
-    return Collator(made, vocabulary(model))([made[p] for p in positions])
+    positions = [*made.positions("train", ["a"])[:n], *made.positions("train", ["b"])[:n]]
+    return Collator(made, model.rows)(positions)
 
 
 def test_every_head_answers_in_its_shape(made, model):
@@ -36,11 +38,11 @@ def test_every_head_answers_in_its_shape(made, model):
     assert output.heads["decode.velocity"].shape == batch.targets["velocity"].values.shape
     assert output.heads["decode.cue"].shape == (*batch.targets["cue"].mask.shape, 2)
     for name, signal in batch.signals.items():
-        assert output.heads[f"reconstruct.{name}"].shape == signal.values.shape
-        assert output.heads[f"forecast.{name}"].shape == signal.values.shape
-        assert output.features[name].times[0, 0] == pytest.approx(
-            model.config.signals[name].patch * signal.dt / 2
-        )
+        assert output.heads[f"reconstruct.{name}"].shape == output.cells[name].values.shape
+        assert output.heads[f"forecast.{name}"].shape == output.cells[name].values.shape
+        features, spec = output.features[name], model.config.signals[name]
+        assert features.middles[0, 0] == pytest.approx(spec.patch * signal.dt / 2)
+        assert features.t0.equal(signal.t0)
 
 
 def test_padded_channels_and_gaps_cannot_change_an_answer(made, model):
@@ -52,15 +54,15 @@ def test_padded_channels_and_gaps_cannot_change_an_answer(made, model):
     torch.testing.assert_close(model(batch).heads["decode.velocity"], before)
 
 
-def test_hidden_channels_and_patches_cannot_be_seen(made, model):
+def test_hidden_channels_cannot_be_seen(made, model):
     batch = batch_of(made, model)
-    patch = {name: spec.patch for name, spec in model.config.signals.items()}
-    hidden = hide(batch, 0.3, 0.0, patch, torch.Generator().manual_seed(0))
+    cells = model.cells(batch)
+    hidden = hide(cells, 0.3, 0.0, torch.Generator().manual_seed(0))
     before = model(batch, hidden).latents
     for name, signal in batch.signals.items():
         signal.values[hidden.channels[name][:, None, :].expand_as(signal.values)] = 1e3
     torch.testing.assert_close(model(batch, hidden).latents, before)
-    nothing = hide(batch, 0.0, 0.0, patch, torch.Generator().manual_seed(0))
+    nothing = hide(cells, 0.0, 0.0, torch.Generator().manual_seed(0))
     assert not torch.allclose(model(batch, nothing).latents, before, atol=1e-3)
 
 
@@ -71,6 +73,7 @@ def test_save_and_load_are_bit_equal_after_a_forward(made, model, tmp_path):
     again = NeuroFMX.from_pretrained(tmp_path)
     after = again(batch)
     assert again.config == model.config
+    assert again.vocabulary == model.vocabulary
     for name, head in before.heads.items():
         assert torch.equal(after.heads[name], head)
 
@@ -81,21 +84,24 @@ def test_a_folder_without_a_model_says_what_to_run(tmp_path):
 
 
 def test_adapting_keeps_the_core_and_trains_only_units_and_head(made, model):
-    channels = {"spikes": [("c", k) for k in range(9)], "lfp": [("c", k) for k in range(3)]}
-    adapted = adapt(model, channels, "unit_id", seed=1)
+    units = {"spikes": Known([("c", k) for k in range(9)], [])}
+    units |= {"lfp": Known([("c", k) for k in range(3)], [])}
+    adapted = adapt(model, units, "unit_id", seed=1)
     core = dict(model.named_parameters())
     trained = {n for n, p in adapted.named_parameters() if p.requires_grad}
 
-    assert adapted.tokenizers["spikes"].gain.weight.shape == (10, 32)
+    assert adapted.vocabulary == units
+    assert adapted.tokenizers["spikes"].units.gain.weight.shape == (10, 32)
     assert {name.split(".")[0] for name in trained} == {"tokenizers", "decode"}
     assert all(".gain." in n or ".bias." in n for n in trained if n.startswith("tokenizers"))
     for name, parameter in adapted.named_parameters():
         if name not in trained or name.startswith("decode."):
             assert torch.equal(parameter, core[name])
-    # As many LFP channels as before, but not the same ones: theirs are new too.
-    assert not torch.equal(
-        adapted.tokenizers["lfp"].gain.weight[:4], core["tokenizers.lfp.gain.weight"][:4]
-    )
+    # As many LFP channels as before, but not the same ones: theirs are new, and row 0 is kept.
+    old = core["tokenizers.lfp.units.gain.weight"]
+    new = adapted.tokenizers["lfp"].units.gain.weight
+    assert torch.equal(new[0], old[0])
+    assert not torch.isclose(new[1:4], old[1:4]).any()
 
 
 def test_from_config_names_an_unknown_key(model):
@@ -113,13 +119,29 @@ def test_one_dial_sets_the_size(size, millions):
     config = NeuroFMX.Config(
         model=ModelParams(size=size),
         duration=2.0,
-        signals={
-            "spikes": SignalSpec(
-                tokenizer="binned", patch=1, dt=0.02, channels=[("a", c) for c in range(96)]
-            )
-        },
+        signals={"spikes": SignalSpec(tokenizer="binned", patch=1, dt=0.02)},
         tasks={"v": TaskSpec(kind="regression", outputs=2, mean=[0, 0], scale=[1, 1])},
     )
     with torch.device("meta"):
         model = NeuroFMX(config)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+def test_options_of_a_tokenizer_come_are_checked(made):
+    model = tiny_model(made, ["a"], tokenizers={"binned": {"rates": [1, 2]}})
+    assert model.tokenizers["spikes"].config.rates == [1, 2]
+    assert model(batch_of(made, model)).latents.isfinite().all()
+    with pytest.raises(UserError, match=r"model.tokenizers.binned .*\n.*ratez: unknown key"):
+        tiny_model(made, ["a"], tokenizers={"binned": {"ratez": [1]}})
+    with pytest.raises(UserError, match=r"names bined; choose from .*binned"):
+        tiny_model(made, ["a"], tokenizers={"bined": {}})
+
+
+def test_a_query_finds_the_last_token_that_has_begun():
+    sequence = TokenizedSequence(
+        torch.arange(4.0)[None, :, None], torch.zeros(1), 0.1, torch.tensor([[True] * 3 + [False]])
+    )
+    asked = torch.tensor([[0.0, 0.0999, 0.1, 0.3 - 1e-8, 0.35]])  # of 0.3: rounding
+    assert _at(sequence, asked)[0, :, 0].tolist() == [0, 0, 1, 0, 0]  # token 3 is masked
+    events = dataclasses.replace(sequence, offsets=torch.tensor([[0.0, 0.05, 0.05, 1.0]]))
+    assert _at(events, asked)[0, :, 0].tolist() == [0, 2, 2, 2, 2]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from neurofmx.signal.bins import SummedBins, bin_events
+from neurofmx.signal.bins import SummedBins, bin_events, stabilised
 
 
 def test_bins_are_half_open():
@@ -52,3 +52,17 @@ def test_counts_are_summed_and_a_partial_bin_is_cut():
 
     np.testing.assert_array_equal(summed[:][:, 0], [3, 0, 11])
     np.testing.assert_array_equal(summed.mask, [True, False, True])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64, np.float64])
+def test_roots_of_counts_of_any_type_are_float32(dtype):
+    roots = stabilised(np.array([[0, 1], [4, 9]], dtype))
+
+    assert roots.dtype == np.float32
+    assert roots.tolist() == [[0.0, 1.0], [2.0, 3.0]]
+
+
+def test_roots_of_poisson_counts_are_scattered_alike_whatever_their_mean():
+    rng = np.random.default_rng(0)
+    for mean in (30, 300, 3000):  # variances of the counts themselves
+        assert stabilised(rng.poisson(mean, 100_000)).var() == pytest.approx(0.25, abs=0.01)

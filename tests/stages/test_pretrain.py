@@ -8,7 +8,7 @@ from neurofmx.stages import adapt, base, pretrain
 from neurofmx.training.fit import FitParams
 
 MODEL = ModelParams(
-    d_model=32, n_blocks=1, d_state=8, headdim=16, n_latents=4, latent_dim=32, n_heads=2, tokens=8
+    d_model=32, n_blocks=1, d_state=8, headdim=16, n_latents=4, latent_dim=32, n_heads=2
 )
 FIT = FitParams(epochs=1, batch_size=4, valid_every=2, save_every=2)
 
@@ -30,12 +30,12 @@ def test_a_recording_kept_for_adapt_changes_nothing_in_pretraining(tmp_path, mon
     for seed in (1, 2):
         project(tmp_path / str(seed), monkeypatch, seed)
         pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
-        assert {r for r, _ in pretrained().config.signals["spikes"].channels} == {"a"}
+        assert {r for r, _ in pretrained().vocabulary["spikes"].keys} == {"a"}
         history = (base.folder("pretrain") / "history.csv").read_text()
         weights.append(history)
         adapt.run(adapt.Params(dataset="made", fit=FIT))
     adapted = NeuroFMX.from_pretrained(base.folder("adapt") / "b")
-    assert adapted.config.signals["spikes"].channels == [("b", k) for k in range(4)]
+    assert adapted.vocabulary["spikes"].keys == [("b", k) for k in range(4)]
     assert base.read_manifest("adapt")["outputs"].keys() == {"b"}
 
 

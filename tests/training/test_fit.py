@@ -6,12 +6,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
-from windows import model_config, recording, shards
+from windows import recording, shards, tiny_model
 
-from neurofmx.errors import UserError
+from neurofmx.data.augment import AugmentParams
+from neurofmx.data.collate import Collator
+from neurofmx.data.loader import LoaderParams
+from neurofmx.data.mixture import Phase
+from neurofmx.errors import DataError, UserError
 from neurofmx.training.engines import ENGINES, OptimizerParams, schedule
-from neurofmx.training.fit import Fit, FitParams, untrained
+from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.inference import answers, features
 from neurofmx.training.tracking import track
 
@@ -27,7 +32,7 @@ def made(tmp_path_factory):
 
 
 def fit(made, folder, params=PARAMS, seed=0, **changes):
-    model = untrained(model_config(made, ["a"], **changes), seed)
+    model = tiny_model(made, ["a"], seed, **changes)
     return Fit(model, made, ["a"], params, seed, folder)
 
 
@@ -40,27 +45,25 @@ def r2(made, model, seed=None):
 def test_a_planted_hand_is_learned_and_an_untrained_model_knows_nothing(made, tmp_path):
     params = PARAMS.model_copy(update={"epochs": 25, "valid_every": 50, "save_every": 150})
     run = fit(made, tmp_path, params)
-    assert r2(made, run.model)[0] < 0.1
+    assert r2(made, run.model).mean() < 0.1
     run.run("test")
     assert r2(made, run.model)[0] > 0.8
     history = [row["valid"] for row in run.progress.history]
     assert run.progress.best == min(history)
 
 
-def test_shuffled_targets_cannot_be_learned(made, tmp_path):
+def test_shuffled_targets_cannot_be_learned(made, tmp_path, monkeypatch):
     """The same training on targets of other windows must leave the test split at chance."""
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(made)).tolist()
+    order = np.random.default_rng(0).permutation(len(made))
 
-    class Shuffled(type(made)):
-        def __getitem__(self, position):
-            sample, other = super().__getitem__(position), super().__getitem__(order[position])
-            names = ("velocity.target", "velocity.times", "velocity.asked")
-            swapped = {name: other.arrays[name] for name in names}
-            return dataclasses.replace(sample, arrays=sample.arrays | swapped)
+    class Shuffled(Collator):
+        def __call__(self, windows, *others):
+            batch, swapped = super().__call__(windows, *others), super().__call__(order[windows])
+            return dataclasses.replace(batch, targets=swapped.targets)
 
+    monkeypatch.setattr("neurofmx.training.fit.Collator", Shuffled)
     params = PARAMS.model_copy(update={"epochs": 10, "valid_every": 60, "save_every": 60})
-    run = fit(Shuffled(made.folder), tmp_path, params)
+    run = fit(made, tmp_path, params)
     run.run("test")
     assert (r2(made, run.model) < 0.2).all()
 
@@ -69,24 +72,44 @@ def stopped(run, step):
     """Make a run stop at a step as a kill would: at once, with nothing saved after."""
     original = run._step
 
-    def step_or_die(number):
+    def step_or_die(number, batch):
         if number == step:
             raise KeyboardInterrupt
-        return original(number)
+        return original(number, batch)
 
     run._step = step_or_die
     return run
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_killed_run_goes_on_as_if_it_had_not_been(made, tmp_path, dropout):
-    whole = fit(made, tmp_path / "whole", dropout=dropout)
+CURRICULUM = {
+    "batch_size": None,
+    "loader": LoaderParams(
+        tokens_per_step=160,
+        phases=[Phase(signals=["spikes"]), Phase(weights={"made0": 1.0})],
+        augment=AugmentParams(noise=0.3, channel_dropout=0.2, mixup=0.5),
+    ),
+}
+
+
+def by(params, **changes):
+    """With other parameters of the loader."""
+    return params.model_copy(update={"loader": params.loader.model_copy(update=changes)})
+
+
+@pytest.mark.parametrize(
+    ("dropout", "changes"), [(0.0, {}), (0.3, {}), (0.0, CURRICULUM)], ids=["plain", "drop", "all"]
+)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(made, tmp_path, dropout, changes):
+    """Also with other workers than before."""
+    params = PARAMS.model_copy(update=changes)
+    whole = fit(made, tmp_path / "whole", params, dropout=dropout)
     whole.folder.mkdir()
     whole.run("whole")
     (tmp_path / "killed").mkdir()
+    ahead = fit(made, tmp_path / "killed", by(params, workers=2), dropout=dropout)
     with pytest.raises(KeyboardInterrupt):
-        stopped(fit(made, tmp_path / "killed", dropout=dropout), step=7).run("killed")
-    again = fit(made, tmp_path / "killed", dropout=dropout)
+        stopped(ahead, step=7).run("killed")
+    again = fit(made, tmp_path / "killed", by(params, workers=1), dropout=dropout)
     assert again.progress.step == 4
     again.run("again")
 
@@ -95,18 +118,51 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(made, tmp_path, dropout):
         assert (tmp_path / "killed" / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
+def test_a_window_that_cannot_be_read_stops_training_or_is_counted_and_told(tmp_path, capsys):
+    damaged = shards(tmp_path / "damaged", [recording("a", trials=80)])
+    tar = tmp_path / "damaged" / "train-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[700] ^= 1  # of the first window
+    tar.write_bytes(content)
+    with pytest.raises(DataError, match=r"train-000000.tar at offset 0"):
+        fit(damaged, tmp_path).run("stops")
+
+    run = fit(damaged, tmp_path, by(PARAMS, on_corrupt="skip"))
+    progress = run.run("goes on")
+    assert progress.skipped == 2  # once an epoch
+    assert len(progress.problems) == 1
+    assert "train-000000.tar at offset 0" in progress.problems[0]
+    assert capsys.readouterr().err.count("left out: ") == 2
+    kept = json.loads((tmp_path / "state" / "state.json").read_text())
+    assert (kept["skipped"], kept["problems"]) == (2, progress.problems)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"batch_size": None}, "give either batch_size .* None and None"),
+        ({"loader": {"tokens_per_step": 99}}, "give either batch_size .* 32 and 99"),
+        ({"epochs": 3, "loader": {"phases": [{"epochs": 2}]}}, "do not add up to epochs, 3"),
+    ],
+)
+def test_contradictions_are_refused(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        FitParams(**fields)
+
+
 @pytest.mark.parametrize("change", ["params", "weights", "windows", "code"])
-def test_a_changed_run_starts_anew(made, tmp_path, change):
+def test_a_changed_run_starts_anew_and_says_so(made, tmp_path, change, capsys):
     fit(made, tmp_path).run("first")
     params = PARAMS.model_copy(update={"hide_channels": 0.2}) if change == "params" else PARAMS
     other = made
     if change == "windows":
         other = shards(tmp_path / "other", [recording("a", seed=5, trials=80)])
-    model = untrained(model_config(made, ["a"]), 0)
+    model = tiny_model(made, ["a"], 0)
     if change == "weights":
         torch.nn.init.normal_(model.hidden_token)
     code = "changed" if change == "code" else ""
     assert Fit(model, other, ["a"], params, 0, tmp_path, code).progress.step == 0
+    assert "training starts anew" in capsys.readouterr().err
 
 
 def test_unknown_objectives_are_named(made, tmp_path):
@@ -146,11 +202,11 @@ def test_deepspeed_takes_the_steps_of_the_local_engine(made, tmp_path):
         run.run(name)
     local, deep = (load_file(folder / "best.safetensors") for folder in folders.values())
     for name, weights in local.items():
-        torch.testing.assert_close(deep[name], weights, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(deep[name], weights, rtol=1e-4, atol=2e-4)
 
 
 def test_features_lie_at_the_middle_of_their_tokens(made):
-    model = untrained(model_config(made, ["a"]), 0)
+    model = tiny_model(made, ["a"], 0)
     found = features(model, made, made.positions("test")[:1], "spikes")
     window, spec = made[made.positions("test")[0]].info, model.config.signals["spikes"]
     width = spec.patch * spec.dt

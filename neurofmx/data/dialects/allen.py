@@ -18,7 +18,7 @@ from pynwb import TimeSeries
 
 from neurofmx.data.readers.base import Contents
 from neurofmx.data.readers.nwb import NWB
-from neurofmx.data.readers.nwb_tables import PROBE, REGION
+from neurofmx.data.readers.nwb_tables import PROBE, places
 from neurofmx.errors import DataError
 from neurofmx.types import Events, Intervals, Samples, Signal
 
@@ -29,7 +29,7 @@ LONG = 3.0  # median durations of a sample of running speed; a longer one bridge
 
 
 def mend(signal: Signal, contents: Contents, files: list[Contents]) -> Signal:
-    """Units with probe and region; running speed, LFP and stimuli without what is invalid.
+    """Units with probe, region and place; running speed, LFP and stimuli without what is invalid.
 
     Raises:
         DataError: Samples of running speed end before they start.
@@ -51,14 +51,14 @@ def mend(signal: Signal, contents: Contents, files: list[Contents]) -> Signal:
 
 
 def _placed(units: pd.DataFrame, contents: NWB) -> pd.DataFrame:
-    """Units with region and probe of their strongest channel."""
+    """Units with region, place and probe of their strongest channel."""
     electrodes = contents.table("electrodes")
     if electrodes is None or "peak_channel_id" not in units:
         return units
     own = electrodes.set_index("id").reindex(units["peak_channel_id"])
-    columns = {"location": REGION, "group_name": PROBE, "probe_vertical_position": "depth"}
+    columns = {"group_name": PROBE, "probe_vertical_position": "depth"}
     found = {new: own[old].to_numpy() for old, new in columns.items() if old in own}
-    return units.assign(**found)
+    return units.assign(**places(own), **found)
 
 
 def _running(speed: Samples, ends: TimeSeries) -> Samples:

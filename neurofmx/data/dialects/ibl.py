@@ -19,7 +19,7 @@ import pandas as pd
 from neurofmx.data.dialects.base import session
 from neurofmx.data.readers.base import Contents
 from neurofmx.data.readers.nwb import NWB
-from neurofmx.data.readers.nwb_tables import PROBE, REGION
+from neurofmx.data.readers.nwb_tables import PROBE, places
 from neurofmx.errors import DataError
 from neurofmx.types import Events, Intervals, Signal
 
@@ -69,7 +69,7 @@ def ignored(paths: list[str]) -> list[str]:
 
 
 def mend(signal: Signal, contents: Contents, files: list[Contents]) -> Signal:
-    """Trials in ALF names; units with probe and region.
+    """Trials in ALF names; units with probe, region and place.
 
     Raises:
         DataError: A choice or a reference to an electrode means nothing.
@@ -103,7 +103,7 @@ def alf(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _placed(units: pd.DataFrame, contents: NWB) -> pd.DataFrame:
-    """Units with the region of their strongest electrode, in Beryl and Cosmos too if known."""
+    """Units with place and region of their strongest electrode, also in Beryl and Cosmos."""
     units = units.copy()
     if "probe_name" in units:
         units[PROBE] = units["probe_name"]
@@ -113,8 +113,8 @@ def _placed(units: pd.DataFrame, contents: NWB) -> pd.DataFrame:
     rows = units["max_electrode"].to_numpy().astype(np.int64)
     if len(rows) and (rows.min() < 0 or rows.max() >= len(electrodes)):
         raise DataError(f"max_electrode reaches {rows.max()} of {len(electrodes)} electrodes")
-    if "location" in electrodes:
-        units[REGION] = electrodes["location"].to_numpy()[rows]
+    for name, values in places(electrodes).items():
+        units[name] = values[rows]
     atlas = contents.table("ElectrodesIBLBregma")
     if atlas is not None:
         own = atlas.get("localized_entity", atlas["id"]).to_numpy()

@@ -15,6 +15,7 @@ from numpy import ndarray
 from neurofmx.data.readers.bids import Sidecars
 from neurofmx.data.readers.edf_header import EdfHeader
 from neurofmx.data.readers.units import SI
+from neurofmx.types import POSITION
 
 # Type of a channel → modality, for potentials; depth electrodes record what an LFP is.
 VOLTAGES = {"eeg": "eeg", "ecog": "ecog", "seeg": "lfp", "dbs": "lfp", "emg": "emg"}
@@ -81,7 +82,7 @@ def _described(
     }
     places = np.array([info["loc"][:3] for info in raw.info["chs"]], float)
     if (np.isfinite(places) & (places != 0)).any():
-        columns |= dict(zip("xyz", places.T, strict=True))
+        columns |= dict(zip(POSITION, places.T, strict=True))
     return pd.DataFrame(columns), np.array([factor for _, factor in units]) / read
 
 

@@ -47,9 +47,9 @@ def read_signal(stream: Stream, path: str, card: SignalCard, folder: Path | None
     """
     modality = card.modality
     if isinstance(stream, Units) and modality == "spikes":
-        return _spikes(stream, path)
+        return _spikes(stream, path, card)
     if modality == "spikes" and isinstance(stream, TimeSeries) and is_numeric(stream.data, 2):
-        return _crossings(stream, path)
+        return _crossings(stream, path, card)
     if modality == "trials" and isinstance(stream, TimeIntervals | VectorIndex):
         return _intervals(stream, path) if isinstance(stream, TimeIntervals) else _spans(stream)
     if modality == "trials" and isinstance(stream, TimeSeries) and is_numeric(stream.data, 1):
@@ -60,9 +60,9 @@ def read_signal(stream: Stream, path: str, card: SignalCard, folder: Path | None
         return read_video(stream, path, card, folder)
     if modality not in ("spikes", "trials", "pulses", "video"):
         if isinstance(stream, TimeSeries):
-            return _samples(stream, path, modality)
+            return _samples(stream, path, card)
         if members(stream):
-            parts = {key: _samples(s, path, modality) for key, s in members(stream).items()}
+            parts = {key: _samples(s, path, card) for key, s in members(stream).items()}
             return together(parts, stream, path)
     raise DataError(f"is {type(stream).__name__}, which holds no {modality}; mend the card")
 
@@ -78,7 +78,7 @@ def is_numeric(data: Any, *axes: int) -> bool:
     return kind in "biuf" and data.ndim in (axes or (1, 2))
 
 
-def _spikes(units: Units, path: str) -> Events:
+def _spikes(units: Units, path: str, card: SignalCard) -> Events:
     if len(units) == 0 or units.spike_times_index is None:
         raise DataError(f"zero units with spike times (of {len(units)} units); nothing to read")
     times = np.asarray(units.spike_times.data[:], dtype=np.float64)
@@ -87,11 +87,11 @@ def _spikes(units: Units, path: str) -> Events:
     per_unit = ends - np.r_[0, ends[:-1]]
     order = np.argsort(times, kind="stable")
     index = np.repeat(np.arange(len(units)), per_unit)
-    table = with_cutoffs(units_table(units), units)
+    table = with_cutoffs(units_table(units, card.position_unit), units)
     return Events(times[order], index[order], table, "spikes", path)
 
 
-def _crossings(series: TimeSeries, path: str) -> Events:
+def _crossings(series: TimeSeries, path: str, card: SignalCard) -> Events:
     """Events where a matrix of counts, time × channel, is not zero; it is read block by block."""
     data, n = series.data, series.data.shape[1]
     rows = max(1, BLOCK_BYTES // max(1, n * data.dtype.itemsize))
@@ -107,7 +107,8 @@ def _crossings(series: TimeSeries, path: str) -> Events:
         index.append(np.repeat(channel, counts.astype(np.int64)))
     found = np.concatenate(times)
     check_times(found, "timestamps of counts")
-    return Events(found, np.concatenate(index), channels_of(series, n), "spikes", path)
+    channels = channels_of(series, n, card.position_unit)
+    return Events(found, np.concatenate(index), channels, "spikes", path)
 
 
 def _pulses(stream: Any, path: str) -> Events:
@@ -158,13 +159,13 @@ def _runs(series: TimeSeries, path: str) -> Intervals:
     return Intervals(times[first], stop, columns, "trials", path)
 
 
-def _samples(series: TimeSeries, path: str, modality: str) -> Samples:
+def _samples(series: TimeSeries, path: str, card: SignalCard) -> Samples:
     data = series.data
     if not is_numeric(data):
         raise DataError("holds no numbers over time × channel; take it out of the card")
     if len(data) == 0:
         raise DataError("is empty; take it out of the card")
-    values, channels = ellipse(series) if is_ellipse(series) else _columns(series)
+    values, channels = ellipse(series) if is_ellipse(series) else _columns(series, card)
     unit, factor = (series.unit, 1.0) if is_ellipse(series) else _unit(series)
     per_channel = getattr(series, "channel_conversion", None)
     gain = 1.0 if per_channel is None else np.asarray(per_channel[:])
@@ -173,12 +174,12 @@ def _samples(series: TimeSeries, path: str, modality: str) -> Samples:
         channels["electrode"], channels["sweep"] = series.electrode.name, str(series.sweep_number)
     rate, t0, times = sampling_of(series)
     values = scaled(values, scale, series.offset * factor)
-    return Samples(values, unit, rate, t0, times, None, channels, modality, path)
+    return Samples(values, unit, rate, t0, times, None, channels, card.modality, path)
 
 
-def _columns(series: TimeSeries) -> tuple[Rows, pd.DataFrame]:
+def _columns(series: TimeSeries, card: SignalCard) -> tuple[Rows, pd.DataFrame]:
     values = Plain(series.data)
-    return values, channels_of(series, values.shape[1])
+    return values, channels_of(series, values.shape[1], card.position_unit)
 
 
 def _unit(series: TimeSeries) -> tuple[str, float]:

@@ -10,8 +10,11 @@ from pynwb import TimeSeries
 from pynwb.misc import Units
 
 from neurofmx.data.unit_metrics import amplitude_cutoff
+from neurofmx.types import POSITION, REGION
 
-REGION, PROBE = "region", "probe"  # columns that mean the same in every data set
+PROBE = "probe"  # a column that means the same in every data set, as `REGION` and `POSITION` do
+METRES = {"um": 1e-6, "mm": 1e-3, "m": 1.0}
+NOWHERE = (0.0, -1.0)  # what files write as x, y and z of an electrode whose place is not known
 AMPLITUDES = ("spike_amplitudes", "spike_amplitudes_uV")  # as Allen's and IBL's files have them
 
 
@@ -31,11 +34,17 @@ def table_of(table: DynamicTable) -> pd.DataFrame:
     return pd.DataFrame(columns, index=range(len(table)))
 
 
-def units_table(units: Units) -> pd.DataFrame:
-    """A row per unit; its region is that of the first electrode it is listed with."""
-    table = _named(table_of(units))
+def units_table(units: Units, unit: str = "um") -> pd.DataFrame:
+    """A row per unit; its region and place are those of the first electrode it is listed with.
+
+    Args:
+        unit: Of the electrodes' places.
+    """
+    table = table_of(units)
+    if "location" in table:
+        table[REGION] = table["location"]
     listed = units["electrodes"] if "electrodes" in units.colnames else None
-    if REGION in table or listed is None:
+    if listed is None:
         return table
     ragged = isinstance(listed, VectorIndex)
     electrodes = listed.target if ragged else listed
@@ -46,8 +55,19 @@ def units_table(units: Units) -> pd.DataFrame:
         if (firsts == ends).any():  # a unit without an electrode
             return table
         rows = rows[firsts]
-    places = table_of(electrodes.table)
-    return table.assign(**{REGION: places["location"].to_numpy()[rows]})
+    found = places(table_of(electrodes.table), unit)
+    return table.assign(**{name: found[name][rows] for name in found if name not in table})
+
+
+def places(electrodes: pd.DataFrame, unit: str = "um") -> dict[str, ndarray]:
+    """Region and position (m) of electrodes, as far as known, by the names that are used here."""
+    found = {REGION: electrodes["location"].to_numpy()} if "location" in electrodes else {}
+    if not set("xyz") <= set(electrodes):
+        return found
+    stored = electrodes[list("xyz")].to_numpy(np.float64)
+    nowhere = np.any([(stored == mark).all(axis=1) for mark in NOWHERE], axis=0)
+    position = np.where(nowhere[:, None], np.nan, stored * METRES[unit])
+    return found | dict(zip(POSITION, position.T, strict=True))
 
 
 def with_cutoffs(table: pd.DataFrame, units: Units) -> pd.DataFrame:
@@ -61,24 +81,30 @@ def with_cutoffs(table: pd.DataFrame, units: Units) -> pd.DataFrame:
     return table.assign(amplitude_cutoff=cutoffs)
 
 
-def channels_of(series: TimeSeries, n: int) -> pd.DataFrame:
-    """One row per column: electrodes, cells or units where the file names them."""
-    region = getattr(series, "electrodes", None) or getattr(series, "rois", None)
+def channels_of(series: TimeSeries, n: int, unit: str = "um") -> pd.DataFrame:
+    """One row per column: electrodes, cells or units where the file names them.
+
+    Args:
+        unit: Of the electrodes' places; what a table of cells calls x and y may be pixels.
+    """
+    electrodes, rois = getattr(series, "electrodes", None), getattr(series, "rois", None)
+    region = electrodes or rois
     units = series.get_ancestor("NWBFile").units
     names = re.search(r"columns=\[(.*?)\]", series.comments or "")  # as NLB's files have it
     if isinstance(region, DynamicTableRegion) and len(region.data) == n:
-        table = _named(table_of(region.table).iloc[np.asarray(region.data[:])])
+        table = table_of(region.table)
+        if region is electrodes:
+            table = table.assign(**places(table, unit))
+        elif "location" in table:
+            table[REGION] = table["location"]
+        table = table.iloc[np.asarray(region.data[:])]
     elif units is not None and len(units) == n and "binned" in (series.name + series.description):
-        table = units_table(units)
+        table = units_table(units, unit)
     else:
         table = pd.DataFrame({"id": np.arange(n)})
         if names and names[1].count(",") == n - 1:
             table["name"] = [name.strip() for name in names[1].split(",")]
     return table.reset_index(drop=True)
-
-
-def _named(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(**{REGION: table["location"]}) if "location" in table else table
 
 
 def _plain(column: VectorData) -> ndarray | None:

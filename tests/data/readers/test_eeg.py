@@ -17,7 +17,7 @@ from neurofmx.data.readers import open_contents
 from neurofmx.data.readers.base import Contents
 from neurofmx.data.reading import read_recording
 from neurofmx.errors import DataError, UserError
-from neurofmx.types import Events, Intervals
+from neurofmx.types import POSITION, Events, Intervals
 
 NAME = "sub-01_ses-1_task-ssvep"
 SIX = np.sin(np.arange(1024) / 20)  # 4 s at 256 Hz
@@ -316,7 +316,7 @@ def test_fif_gives_types_positions_and_bad_channels(tmp_path):
 
     assert guesses(open_contents(path)) == {"eeg": "eeg", "seeg": "lfp", "stim": "behavior"}
     assert list(table["bad"]) == [False, True]
-    cz = table.loc[table["label"] == "Cz", ["x", "y", "z"]].to_numpy()[0]
+    cz = table.loc[table["label"] == "Cz", list(POSITION)].to_numpy()[0]
     assert 0.08 < np.linalg.norm(cz) < 0.15  # m, on a head
 
 
