@@ -17,7 +17,7 @@ class TokenizedSequence:
     """Tokens with a start and a duration each, what every tokenizer emits.
 
     Attributes:
-        tokens: Token × feature, with any leading batch axes.
+        tokens: Batch × token × feature; one sequence is a batch of one. More batch axes may lead.
         t0: Start of the sequence (s, float64: float32 is 1 ms coarse at 10⁴ s).
         dt: Duration of each token (s), or one number for all of them.
         mask: True where the token is valid.
@@ -41,8 +41,11 @@ class TokenizedSequence:
         mask: Tensor,
         offsets: Tensor | None = None,
     ):
-        if tokens.ndim < 2:
-            raise ValueError(f"tokens are (…, token, feature), not {tuple(tokens.shape)}")
+        if tokens.ndim < 3:
+            raise ValueError(
+                f"tokens are (batch, token, feature), not {tuple(tokens.shape)}: "
+                "add the batch axis (`tokens[None]`, `mask[None]`)"
+            )
         if mask.dtype != torch.bool:
             raise ValueError(f"mask is {mask.dtype}; it needs bool, true where a token is valid")
         batch, device = tokens.shape[:-2], tokens.device
@@ -132,7 +135,7 @@ class TokenizedSequence:
         if stop < start:
             raise ValueError(f"a slice needs start ≤ stop, not [{start}, {stop})")
         kept = (self.times >= start - ABUT) & (self.times < stop - ABUT)
-        columns = torch.nonzero(torch.atleast_2d(kept).flatten(0, -2).any(0))[:, 0]
+        columns = torch.nonzero(kept.flatten(0, -2).any(0))[:, 0]
         first, last = (int(columns[0]), int(columns[-1]) + 1) if len(columns) else (0, 0)
         here, starts = slice(first, last), self.starts
         lead = starts[..., first] if first < last else torch.zeros_like(self.t0)
@@ -211,16 +214,16 @@ class TokenizedSequence:
 
     @classmethod
     def batch(cls, sequences: Sequence["TokenizedSequence"]) -> "TokenizedSequence":
-        """Sequences of any lengths side by side, the short ones padded."""
+        """The rows of all sequences, of any lengths, as one batch; the short ones padded."""
         longest = max(map(len, sequences))
         padded = [s.pad(longest) for s in sequences]
         dt = _shared_dt(padded)
         return cls(
-            torch.stack([s.tokens for s in padded]),
-            torch.stack([s.t0 for s in padded]),
-            torch.stack([s._dts for s in padded]) if dt is None else dt,
-            torch.stack([s.mask for s in padded]),
-            torch.stack([s.starts for s in padded]) if _loose(padded) else None,
+            torch.cat([s.tokens for s in padded]),
+            torch.cat([s.t0 for s in padded]),
+            torch.cat([s._dts for s in padded]) if dt is None else dt,
+            torch.cat([s.mask for s in padded]),
+            torch.cat([s.starts for s in padded]) if _loose(padded) else None,
         )
 
     @property

@@ -103,6 +103,7 @@ class Collator:
         rows: Finds channels and regions in the model's vocabulary, as `NeuroFMX.rows` does.
         signals: What the model reads; None: all that there are.
         on_corrupt: `skip` leaves out a window that cannot be read, and says so in the batch.
+        tasks: What is asked, with the scales that targets are given in; None: as in the shards.
     """
 
     def __init__(
@@ -111,7 +112,9 @@ class Collator:
         rows: Rows,
         signals: Collection[str] | None = None,
         on_corrupt: OnCorrupt = "error",
+        tasks: dict[str, dict[str, Any]] | None = None,
     ):
+        self.tasks = shards.tasks if tasks is None else tasks
         self.shards, self.rows, self.on_corrupt = shards, rows, on_corrupt
         read = shards.signals if signals is None else signals
         self.specs = {name: spec for name, spec in shards.signals.items() if name in read}
@@ -149,7 +152,7 @@ class Collator:
         return Batch(
             signals={n: self._signal(n, read) for n in sorted(given) if read.of(f"{n}.values")},
             events={n: self._events(n, read) for n in sorted(given) if read.of(f"{n}.events")},
-            targets={n: _target(n, spec, read) for n, spec in self.shards.tasks.items()},
+            targets={n: _target(n, spec, read) for n, spec in self.tasks.items()},
             recordings=[info["recording"] for info in read.infos],
             windows=[places[number] for number in kept],
             skipped=list(wrong.values()),
@@ -256,7 +259,7 @@ def _normalised(
 
 def _target(task: str, spec: dict[str, Any], read: Read) -> Target:
     """A window of a data set without the task asks nothing."""
-    values = read.padded(f"{task}.target", np.zeros((0, len(spec.get("mean", [0]))), np.float32))
+    values = read.padded(f"{task}.target", np.zeros((0, len(spec.get("mean") or [0])), np.float32))
     if spec["kind"] == "regression":
         values -= np.array(spec["mean"], np.float32)
         values /= np.array(spec["scale"], np.float32)

@@ -197,6 +197,11 @@ class NeuroFMX(nn.Module):
         return [n for n, spec in self.config.signals.items() if spec.tokenizer != "spikes"]
 
     @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """What it answers, as plain values: a data set may scale the same task otherwise."""
+        return {name: spec.model_dump() for name, spec in self.config.tasks.items()}
+
+    @property
     def vocabulary(self) -> Vocabulary:
         """Channels and regions that each signal's tokenizer knows."""
         units = {name: self._tokenizer(name).units for name in self.config.signals}

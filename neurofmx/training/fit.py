@@ -140,7 +140,8 @@ class Fit:
         train = shards.positions("train", recordings)
         self.plan = Plan(shards, train, seed, phases, **params.budget)
         self.valid = in_order(shards, shards.positions("valid", recordings), **params.budget)
-        self.collate = Collator(shards, model.rows, model.config.signals, given.on_corrupt)
+        read = (model.rows, model.config.signals, given.on_corrupt, model.tasks)
+        self.collate = Collator(shards, *read)
         key, self.steps = self._key(), len(self.plan)
         self.engine: Engine = ENGINES[params.engine](model, params.optimizer, self.steps)
         ranks = {"rank": self.engine.rank, "world": self.engine.world}

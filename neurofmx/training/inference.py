@@ -57,7 +57,7 @@ def batches(
     model: NeuroFMX, shards: Windows, positions: Positions, batch_size: int = 64
 ) -> Iterator[Batch]:
     """Windows at `positions` of the index, in order, on the model's device."""
-    collate = Collator(shards, model.rows, model.config.signals)
+    collate = Collator(shards, model.rows, model.config.signals, tasks=model.tasks)
     device = next(model.parameters()).device
     for windows in in_order(shards, np.asarray(positions, np.int64), batch_size):
         yield collate(windows).to(device)

@@ -88,6 +88,11 @@ def test_the_steps_of_a_hand_made_order():
     assert packing.deal(windows, 2).tolist() == [0, 0, 0, 1, 1]
 
 
+def test_equal_windows_are_dealt_in_their_order():
+    turn = [0, 1, 2, 3, 3, 2, 1, 0]
+    assert Packing(budget=64).deal(np.arange(64), 4).tolist() == turn * 8
+
+
 def test_windows_of_equal_size_fill_a_step_to_the_brim():
     made = plan([60] * 32, tokens_per_step=8 * 60 + 59)
     assert [len(made.epoch(0)[step]) for step in range(made.steps(0))] == [8] * 4

@@ -28,7 +28,7 @@ PARAMS = FitParams(
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     torch.set_num_threads(1)
-    return shards(tmp_path_factory.mktemp("made"), [recording("a", trials=80)])
+    return shards(tmp_path_factory.mktemp("fit") / "made", [recording("a", trials=80)])
 
 
 def fit(made, folder, params=PARAMS, seed=0, **changes):
@@ -85,7 +85,7 @@ CURRICULUM = {
     "batch_size": None,
     "loader": LoaderParams(
         tokens_per_step=160,
-        phases=[Phase(signals=["spikes"]), Phase(weights={"made0": 1.0})],
+        phases=[Phase(signals=["spikes"]), Phase(weights={"made": 1.0})],
         augment=AugmentParams(noise=0.3, channel_dropout=0.2, mixup=0.5),
     ),
 }
@@ -223,3 +223,13 @@ def test_a_run_is_tracked_in_sqlite(tmp_path):
     assert (tmp_path / "mlflow.db").exists()
     assert runs.loc[0, "metrics.loss"] == 0.5
     assert json.loads(runs.loc[0, "params.fit.steps"]) == 3
+
+
+def test_a_model_answers_in_its_own_scale_whatever_that_of_the_windows(made, tmp_path):
+    """A model pooled over data sets has other scales than the windows that it is asked about."""
+    model = tiny_model(made, ["a"], 0)
+    before = answers(model, made, made.positions("test"))["velocity"].truth
+    spec = model.config.tasks["velocity"]
+    spec.mean[:], spec.scale[:] = [5.0, -3.0], [2.0, 7.0]
+    after = answers(model, made, made.positions("test"))["velocity"].truth
+    np.testing.assert_allclose(after, before, atol=1e-5)
