@@ -86,7 +86,7 @@ def _compare(
     section: Section, run: Run, windows: Windows, streams: dict[str, Any], workers: int
 ) -> None:
     of, ahead = f"{workers} workers", 2 * workers + 1
-    taken = in_slices(streams, size, run.size(9, 1), run.size(2.0, 0.05), ahead)
+    taken = in_slices(streams, size, run.size(7, 1), run.size(1.0, 0.05), ahead)
     streams.clear()  # ends their workers
     tokens = float(windows.shards.tokens[windows.positions].mean())
     for method, seconds in taken.items():

@@ -4,8 +4,12 @@ import dataclasses
 
 import numpy as np
 import reads
+import torch
+from windows import tiny_model
 
 from neurofmx.data.cards import Card
+from neurofmx.data.loader import Collator, Loader
+from neurofmx.data.plan import Plan
 from neurofmx.data.shards import Sample, Shards
 from neurofmx.interpretability.window import draw
 from neurofmx.signal.spectra import log_mel
@@ -53,6 +57,24 @@ def check_drawing(shards: Shards) -> None:
 
     assert set(shards.signals) | set(shards.tasks) <= titles
     assert figure.data
+
+
+def check_loading(shards: Shards) -> None:
+    """A loader brings every train window once, and each signal becomes tokens and features."""
+    model = tiny_model(shards, shards.recordings.labels)
+    windows = shards.positions("train")
+    loader = Loader(Plan(shards, windows, seed=0, batch_size=8), Collator(shards, model.rows))
+    seen = []
+    for batch in loader:
+        seen += batch.windows
+        if len(seen) > len(batch.windows):
+            continue
+        for name, signal in (batch.signals | batch.events).items():
+            sequence = model.encode(name, signal)
+            assert sequence.tokens.isfinite().all()
+            assert sequence.mask.any()
+            assert torch.equal(sequence.t0, signal.t0)
+    assert sorted(seen) == windows.tolist()
 
 
 def _compare_channels(shards: Shards, recording: AlignedRecording) -> None:

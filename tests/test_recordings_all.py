@@ -107,6 +107,7 @@ def test_a_recording_goes_through_and_stays_what_it_was(card):
     shards = Shards(Path("storage/tokenize"))
     cuts.compare(shards, aligned, card)
     cuts.check_drawing(shards)
+    cuts.check_loading(shards)
 
 
 def run_to_tokenize():

@@ -35,6 +35,7 @@ def cut(card: Card, name: str) -> Shards:
     shards = Shards(Path("storage/tokenize"))
     cuts.compare(shards, store.read_aligned(Path(f"storage/align/{name}.zarr")), card)
     cuts.check_drawing(shards)
+    cuts.check_loading(shards)
     return shards
 
 

@@ -14,7 +14,7 @@ from neurofmx.models.adapters import AdapterName, adapt
 from neurofmx.stages import base
 from neurofmx.stages.pretrain import CODE, vocabulary
 from neurofmx.training.engines import OptimizerParams
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit, FitParams, Progress
 from neurofmx.training.tracking import track
 
 STAGE = "adapt"
@@ -43,15 +43,20 @@ def run(params: Params) -> None:
         ready = set(base.read_manifest("tokenize")["outputs"])
         recordings = [r for r in card.adapt if r in ready]
         _prune(folder, recordings)
-        weights = {recording: _adapt(recording, shards, params) for recording in recordings}
+        made = {recording: _adapt(recording, shards, params) for recording in recordings}
+        weights = {recording: weight for recording, (weight, _) in made.items()}
         reason = "" if recordings else "the card keeps no usable recording for adapt"
         base.console.print(f"  {len(recordings)} recordings {reason}")
-        report.values |= {"recordings": len(recordings)}
+        report.values |= {
+            "recordings": len(recordings),
+            "skipped_windows": sum(progress.skipped for _, progress in made.values()),
+            "skipped_because": [p for _, progress in made.values() for p in progress.problems],
+        }
         base.write_manifest(STAGE, params.dataset, weights, reason=reason)
 
 
-def _adapt(recording: str, shards: Shards, params: Params) -> str:
-    """Adapt to one recording; returns the hash of its weights."""
+def _adapt(recording: str, shards: Shards, params: Params) -> tuple[str, Progress]:
+    """Adapt to one recording; returns the hash of its weights and how the run went."""
     folder = base.folder(STAGE) / recording
     folder.mkdir(exist_ok=True)
     pretrained = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
@@ -59,9 +64,9 @@ def _adapt(recording: str, shards: Shards, params: Params) -> str:
     with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
         code = base.code_version(*CODE)
         fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code, log)
-        fit.run(f"{STAGE} {recording}")
+        progress = fit.run(f"{STAGE} {recording}")
     model.save_pretrained(folder)
-    return base.file_digest(folder / "model.safetensors")
+    return base.file_digest(folder / "model.safetensors"), progress
 
 
 def _prune(folder: Path, recordings: list[str]) -> None:

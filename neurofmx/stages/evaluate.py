@@ -24,7 +24,7 @@ from neurofmx.data import store
 from neurofmx.data.cards import Card, load_card
 from neurofmx.data.shards import Shards
 from neurofmx.data.windows import SPLITS
-from neurofmx.errors import DataError
+from neurofmx.errors import DataError, UserError
 from neurofmx.evaluation import BASELINES, BaselineParams, Prediction, Problem
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.queries import read_queries
@@ -79,6 +79,11 @@ def run(params: Params) -> None:
     with base.measured(STAGE) as report, threadpool_limits(params.threads):
         torch.set_num_threads(params.threads)
         card, folder = load_card(params.dataset), base.folder(STAGE)
+        if not card.tasks:
+            raise UserError(
+                f"the card {card.name} asks for nothing: without tasks the pipeline ends with "
+                "`neurofmx run --until adapt`; add what is to be decoded under `tasks`"
+            )
         (folder / "manifest.json").unlink(missing_ok=True)
         shards = Shards(base.STORAGE / "tokenize")
         rows, pictures, statuses = [], [], []

@@ -74,6 +74,8 @@ def run(params: Params) -> None:
             "parameters": sum(p.numel() for p in model.parameters()),
             "valid_unexplained": progress.best,
             "steps": progress.step,
+            "skipped_windows": progress.skipped,
+            "skipped_because": progress.problems,
         }
         weights = {"model.safetensors": base.file_digest(folder / "model.safetensors")}
         base.write_manifest(STAGE, params.dataset, weights, recordings=own)

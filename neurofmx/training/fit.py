@@ -32,6 +32,7 @@ from neurofmx.errors import UserError
 from neurofmx.models import NeuroFMX
 from neurofmx.objectives import OBJECTIVES
 from neurofmx.objectives.decode import unexplained
+from neurofmx.objectives.forecast import forecast
 from neurofmx.objectives.masked import hide
 from neurofmx.training.engines import ENGINES, Engine, EngineName, OptimizerParams
 
@@ -196,7 +197,10 @@ class Fit:
         for windows in self.valid:
             batch = self.collate(windows).to(self.engine.device)
             self._note(batch.skipped)
-            parts.append(unexplained(self.model(batch), batch))
+            output = self.model(batch)
+            # Where nothing is asked, the next samples of every signal are what is to be explained.
+            asks = bool(self.model.config.tasks)
+            parts.append(unexplained(output, batch) if asks else forecast(output, batch)[None])
         progress, valid = self.progress, torch.stack(parts).nanmean().item()
         progress.history.append({"step": progress.step, **losses, "valid": valid})
         self.log(losses | {"valid": valid}, progress.step)

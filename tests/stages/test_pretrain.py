@@ -1,8 +1,12 @@
 """pretrain and adapt: a recording kept for adapt has no part in pretraining."""
 
+import json
+
 import yaml
 from windows import card, recording, shards
 
+from neurofmx.data.loader import LoaderParams
+from neurofmx.data.shards import Shards
 from neurofmx.models import ModelParams, NeuroFMX
 from neurofmx.stages import adapt, base, pretrain
 from neurofmx.training.fit import FitParams
@@ -13,15 +17,15 @@ MODEL = ModelParams(
 FIT = FitParams(epochs=1, batch_size=4, valid_every=2, save_every=2)
 
 
-def project(folder, monkeypatch, seeds):
+def project(folder, monkeypatch, seeds, **changes):
     """A project in which tokenize has just run; recording b is kept for adapt."""
     folder.mkdir()
     monkeypatch.chdir(folder)
     (folder / "datasets").mkdir()
-    content = card(adapt=["b"]).model_dump(mode="json", exclude_none=True)
+    content = card(adapt=["b"], **changes).model_dump(mode="json", exclude_none=True)
     (folder / "datasets" / "made.yaml").write_text(yaml.safe_dump(content))
     made = [recording("a"), recording("b", seed=seeds, units=4)]
-    shards(base.folder("tokenize"), made, card(adapt=["b"]))
+    shards(base.folder("tokenize"), made, card(adapt=["b"], **changes))
     base.write_manifest("tokenize", "made", {"a": "a", "b": "b"})
 
 
@@ -50,3 +54,33 @@ def test_nothing_to_adapt_to_is_said(tmp_path, monkeypatch):
     manifest = base.read_manifest("adapt")
     assert manifest["outputs"] == {}
     assert "keeps no usable recording" in manifest["reason"]
+
+
+def test_a_window_that_is_left_out_is_counted(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    row = Shards(base.folder("tokenize")).index.query("split == 'train'").iloc[0]
+    with (base.folder("tokenize") / row["shard"]).open("r+b") as file:
+        file.seek(row["offset"] + row["length"] - 1)
+        file.write(b"!")
+    fit = FIT.model_copy(update={"loader": LoaderParams(on_corrupt="skip")})
+    assert row["recording"] == "a"
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=fit))
+    metrics = json.loads((base.folder("pretrain") / "metrics.json").read_text())
+    assert metrics["skipped_windows"] == FIT.epochs
+    assert row["key"] in metrics["skipped_because"][0]
+
+
+def test_a_card_without_tasks_is_pretrained_on_its_signals(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1, tasks={})
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+    metrics = json.loads((base.folder("pretrain") / "metrics.json").read_text())
+    assert 0 < metrics["valid_unexplained"] < 2  # of the next samples, whose variance is about 1
+
+
+def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    other = tmp_path / "other"
+    shards(other, [recording("c", seed=7, units=5)], card())
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT, beside=[str(other)]))
+    assert {r for r, _ in pretrained().vocabulary["spikes"].keys} == {"a", "c"}
+    assert base.read_manifest("pretrain")["recordings"] == ["a"]
