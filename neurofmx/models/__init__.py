@@ -2,15 +2,8 @@
 
 from neurofmx.models.heads import HEADS
 from neurofmx.models.mamba import Mamba2, MambaBackbone, MambaBlock
-from neurofmx.models.neurofmx import (
-    Known,
-    ModelParams,
-    NeuroFMX,
-    SignalSpec,
-    TaskSpec,
-    Vocabulary,
-    untrained,
-)
+from neurofmx.models.neurofmx import Known, NeuroFMX, Vocabulary, untrained
+from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec
 from neurofmx.models.perceiver import CrossAttention, PerceiverIO, SelfAttention
 from neurofmx.models.popt import PopT
 

@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -22,95 +22,12 @@ from neurofmx.config import Params, build
 from neurofmx.errors import UserError
 from neurofmx.models.heads import HEADS, ChannelHead
 from neurofmx.models.mamba import MambaBackbone
+from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec, tokenizer_config
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.popt import PopT
 from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
 from neurofmx.tokenizers.units import Key
-
-Size = Literal["tiny", "small", "base", "medium", "large"]
-
-# Widths by size; each can be overridden by its own key.
-_WIDTHS = (
-    "d_model",
-    "n_blocks",
-    "d_state",
-    "headdim",
-    "n_latents",
-    "latent_dim",
-    "n_layers",
-    "n_heads",
-)
-SIZES: dict[str, dict[str, int]] = {
-    size: dict(zip(_WIDTHS, widths, strict=True))
-    for size, widths in {
-        "tiny": (64, 2, 32, 32, 16, 64, 1, 4),  # a laptop, one recording
-        "small": (512, 6, 64, 64, 64, 512, 2, 8),
-        "base": (768, 16, 64, 64, 128, 512, 3, 8),
-        "medium": (1024, 18, 64, 64, 128, 512, 3, 8),
-        "large": (1536, 32, 64, 64, 256, 768, 4, 8),
-    }.items()
-}
-
-
-class SignalSpec(Params):
-    """A signal that the model reads.
-
-    Attributes:
-        tokenizer: Row of `TOKENIZERS`.
-        patch: Samples per token.
-        dt: Duration of a sample (s); of events, what one is said to last.
-        grid: Shape that the channels have in space; [] where they have none.
-    """
-
-    tokenizer: str
-    patch: int
-    dt: float
-    grid: list[int] = []
-
-
-class TaskSpec(Params):
-    """A task that the model answers.
-
-    Attributes:
-        kind: Row of `HEADS`.
-        outputs: Dimensions, or classes.
-        mean, scale: Of the target over the train split; answers are in units of `scale`.
-        classes: Labels of a classification.
-    """
-
-    kind: Literal["regression", "classification"]
-    outputs: int
-    mean: list[float] = []
-    scale: list[float] = []
-    classes: list[str] = []
-
-
-class ModelParams(Params):
-    """What a person chooses; every width comes from `size` unless it is given.
-
-    Attributes:
-        n_seeds: Seeds of the PopT.
-        tokenizers: By row of `TOKENIZERS`, options of its `Config`.
-    """
-
-    size: Size = "tiny"
-    d_model: int | None = None
-    n_blocks: int | None = None
-    d_state: int | None = None
-    headdim: int | None = None
-    n_latents: int | None = None
-    latent_dim: int | None = None
-    n_layers: int | None = None
-    n_heads: int | None = None
-    n_seeds: int = 4
-    dropout: float = 0.1
-    tokenizers: dict[str, dict[str, Any]] = {}
-
-    def width(self, name: str) -> int:
-        """A width: its own key, else that of `size`."""
-        own = getattr(self, name)
-        return SIZES[self.size][name] if own is None else own
 
 
 class Known(NamedTuple):
@@ -149,7 +66,7 @@ class NeuroFMX(nn.Module):
         latent = model.width("latent_dim")
         self.tokenizers = nn.ModuleDict()
         for name, spec in config.signals.items():
-            settings = _tokenizer_config(spec, model)
+            settings = tokenizer_config(spec, model)
             pool = PopT(width, model.n_seeds)
             self.tokenizers[name] = TOKENIZERS[spec.tokenizer](settings, pool=pool)
         self.signal_embedding = nn.ParameterDict(
@@ -343,24 +260,3 @@ def _at(
     index = torch.searchsorted(starts, times + 1e-6, right=True).sub(1).clamp(min=0)
     tokens = sequence.tokens * sequence.mask[..., None]
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
-
-
-def _tokenizer_config(spec: SignalSpec, model: ModelParams) -> Any:
-    """What a tokenizer is built from: what the data set and the model fix, and what was chosen."""
-    unknown = set(model.tokenizers) - set(TOKENIZERS)
-    if unknown:
-        raise UserError(
-            f"model.tokenizers names {', '.join(sorted(unknown))}; choose from "
-            f"{', '.join(TOKENIZERS)}"
-        )
-    fixed = {
-        "kind": spec.tokenizer,
-        "width": model.width("d_model"),
-        "patch": spec.patch,
-        "dt": spec.dt,
-        "n_channels": 0,
-        "grid": spec.grid,
-    }
-    options = model.tokenizers.get(spec.tokenizer, {})
-    where = f"model.tokenizers.{spec.tokenizer}"
-    return build(TOKENIZERS[spec.tokenizer].Config, options | fixed, where)

@@ -29,8 +29,7 @@ from neurofmx.evaluation import BASELINES, BaselineParams, Prediction, Problem
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.queries import read_queries
 from neurofmx.evaluation.table import COLUMNS, Scored, figures, picture
-from neurofmx.models import NeuroFMX
-from neurofmx.models.neurofmx import untrained
+from neurofmx.models import NeuroFMX, untrained
 from neurofmx.stages import base
 from neurofmx.training.inference import Answers, answers
 from neurofmx.types import AlignedRecording

@@ -13,8 +13,7 @@ from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
 from neurofmx.interpretability import ANALYSES, Study, StudyParams
-from neurofmx.models import NeuroFMX
-from neurofmx.models.neurofmx import untrained
+from neurofmx.models import NeuroFMX, untrained
 from neurofmx.stages import base
 
 STAGE = "interpret"

@@ -7,8 +7,15 @@ from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.pool import Pool, Windows
 from neurofmx.data.shards import Shards
-from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec, Vocabulary
-from neurofmx.models.neurofmx import untrained
+from neurofmx.models import (
+    Known,
+    ModelParams,
+    NeuroFMX,
+    SignalSpec,
+    TaskSpec,
+    Vocabulary,
+    untrained,
+)
 from neurofmx.stages import base
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.tracking import track
