@@ -6,6 +6,7 @@ windows of a step, so that a step costs the same however many windows there are.
 """
 
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -108,6 +109,7 @@ class Loader:
             num_workers=self.workers,
             # Forked workers share the index; elsewhere they have to open it again.
             multiprocessing_context="fork" if self.workers and sys.platform == "linux" else None,
+            worker_init_fn=_alone,
             generator=torch.Generator(),  # else it would draw from the global one
         )
         for batch in ahead:
@@ -190,11 +192,21 @@ class _Reader:
 
     def _batch(self, job: _Job) -> Batch:
         windows = job.windows.astype(np.int64)
+        if self.params.off:
+            return self.collate(windows, signals=job.signals)
         seeds = window_seeds(self.seed, job.epoch, windows)
         others = partners(windows, seeds, self.edges) if self.params.mixup else ()
         batch = self.collate(windows, others, job.signals)
-        if self.params.off:
-            return batch
         own = batch.windows[: len(batch.windows) // (2 if self.params.mixup else 1)]
         seeds = window_seeds(self.seed, job.epoch, own)  # of those that could be read
         return augment(batch, self.params, seeds.tolist(), self.spectra, self.counts)
+
+
+def _alone(worker: int) -> None:
+    """Leave to the parent what it does when it ends: a fork has the hooks but not their threads.
+
+    Those of libraries that keep threads, such as prefect's, would fail in the worker, and with
+    them its exit code.
+    """
+    hooks: list[Any] = getattr(threading, "_threading_atexits", [])  # which has no public name
+    hooks.clear()

@@ -45,6 +45,8 @@ class Range(NamedTuple):
 class LocalFiles:
     """The files of a folder; shards are mapped, and a range is a view that nothing copies."""
 
+    steady = True  # what was sound when it was read stays so
+
     def __init__(self, folder: Path):
         self.folder = folder
         self._mapped = lru_cache(maxsize=MAPPED)(self._map)
@@ -82,6 +84,8 @@ class RemoteFiles:
         url: Of the folder.
         cache_bytes: Of windows that are kept in memory.
     """
+
+    steady = False  # it comes over the network again
 
     def __init__(self, url: str, cache_bytes: int):
         self.url, self.cache_bytes = url.rstrip("/"), cache_bytes

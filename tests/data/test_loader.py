@@ -5,6 +5,8 @@ That a run survives kill −9 is in test_loader_killed.py, what plans hold to in
 
 import dataclasses
 import json
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -72,6 +74,17 @@ def test_the_order_and_the_batches_do_not_depend_on_workers(made):
     none, some = (list(loader(made, workers=workers)) for workers in (0, 2))
     assert len(none) == len(some) == len(loader(made))
     assert all(map(same, none, some))
+
+
+def test_workers_leave_to_the_parent_what_its_libraries_do_at_the_end(made):
+    """As prefect's do: with the threads gone that they wait for, they fail."""
+    parent = os.getpid()
+
+    def only_in_the_parent():
+        assert os.getpid() == parent
+
+    threading._register_atexit(only_in_the_parent)
+    assert windows(loader(made, workers=1)) == windows(loader(made))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

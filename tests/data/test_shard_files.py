@@ -141,6 +141,17 @@ def test_a_changed_byte_is_noticed(many):
     there = Shards(many.url)
     tar = many.folder / "train-000000.tar"
     tar.write_bytes(tar.read_bytes().replace(b"\x09" * 10, b"\x08" * 10))
+    there[8]
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"'r-09' .* its checksum is"):
+            there[9]
+
+
+def test_what_comes_over_the_network_again_is_checked_again(many):
+    there = Shards(many.url, cache_mb=0.0)
+    there[9]
+    tar = many.folder / "train-000000.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"\x09" * 10, b"\x08" * 10))
     with pytest.raises(DataError, match=r"'r-09' .* its checksum is"):
         there[9]
 

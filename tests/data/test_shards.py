@@ -181,6 +181,20 @@ def test_a_changed_byte_is_noticed_and_changes_the_index_hash(tmp_path):
         made[made.positions("test")[0]]
 
 
+def test_a_window_is_held_to_its_checksum_when_it_is_read_first(tmp_path):
+    made = shards(tmp_path)
+    position = made.positions("test")[0]
+    made[position]
+    tar = tmp_path / "test-000000.tar"
+    content = bytearray(tar.read_bytes())
+    content[2000] ^= 1
+    tar.write_bytes(content)
+    made[position]
+    made.read([position])
+    with pytest.raises(DataError, match="its checksum is"):
+        Shards(tmp_path)[position]
+
+
 def test_a_missing_shard_is_named(tmp_path):
     made = shards(tmp_path)
     (tmp_path / "train-000000.tar").unlink()
