@@ -15,7 +15,7 @@ import torch
 from jaxtyping import UInt32
 from numpy import ndarray
 from pydantic import Field
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from neurofmx.batches import Batch
 from neurofmx.config import Params
@@ -25,6 +25,7 @@ from neurofmx.data.collate import OnCorrupt
 from neurofmx.data.mixture import Phase
 from neurofmx.data.mixup import partners
 from neurofmx.data.order import window_seeds
+from neurofmx.data.passing import Parcel
 from neurofmx.data.plan import Plan
 from neurofmx.data.pool import stretches
 from neurofmx.errors import NeuroFMXError, UserError
@@ -102,7 +103,7 @@ class Loader:
         """
         if self.workers:
             self._reader.collate.shards.load()
-        ahead: Iterable[Batch | NeuroFMXError] = DataLoader(
+        ahead: Iterable[Parcel | Batch | NeuroFMXError] = DataLoader(
             self._reader,  # type: ignore[arg-type]  # it needs no more than __getitem__
             batch_size=None,
             sampler=self._jobs(),
@@ -112,7 +113,8 @@ class Loader:
             worker_init_fn=_alone,
             generator=torch.Generator(),  # else it would draw from the global one
         )
-        for batch in ahead:
+        for came in ahead:
+            batch = came.open() if isinstance(came, Parcel) else came
             if isinstance(batch, NeuroFMXError):
                 raise batch
             if self.cursor == self.plan.steps(self.epoch):
@@ -183,12 +185,13 @@ class _Reader:
         self.counts = [name for name, spec in specs.items() if spec["stabilise"]]
         self.edges = stretches(collate.shards) if params.mixup else np.zeros(1, int)
 
-    def __getitem__(self, job: _Job) -> Batch | NeuroFMXError:
+    def __getitem__(self, job: _Job) -> Parcel | Batch | NeuroFMXError:
         """The batch, or what went wrong: an error that a worker raises loses its plain message."""
         try:
-            return self._batch(job)
+            batch = self._batch(job)
         except NeuroFMXError as error:
             return error
+        return batch if get_worker_info() is None else Parcel(batch)
 
     def _batch(self, job: _Job) -> Batch:
         windows = job.windows.astype(np.int64)
