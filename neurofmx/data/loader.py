@@ -196,7 +196,7 @@ class _Reader:
     def _batch(self, job: _Job) -> Batch:
         windows = job.windows.astype(np.int64)
         if self.params.off:
-            return self.collate(windows, signals=job.signals)
+            return self.collate(windows, (), job.signals)
         seeds = window_seeds(self.seed, job.epoch, windows)
         others = partners(windows, seeds, self.edges) if self.params.mixup else ()
         batch = self.collate(windows, others, job.signals)
