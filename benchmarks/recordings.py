@@ -77,7 +77,7 @@ def table() -> str:
             for c in json.loads((RESULTS / f"{dataset}-cost.json").read_text()).values()
         )
         for (task, level, metric), group in results.groupby(["task", "level", "metric"]):
-            if metric not in ("r2", "balanced_accuracy"):
+            if metric not in ("r2", "balanced_accuracy", "circular_error"):
                 continue
             found = group.groupby("method")["value"].median()
             cells = [f"{found[m]:.2f}" if m in found else "" for m in METHODS]

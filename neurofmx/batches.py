@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from neurofmx.sequence import TokenizedSequence
+from neurofmx.types import TaskKind
+
+HeadName = Literal["decode", "reconstruct", "forecast", "contrastive"]
 
 
 def _to(thing: Any, device: torch.device | str) -> Any:
@@ -38,6 +41,9 @@ class SignalBatch:
         channel_mask: False where a channel is padding.
         regions: Row of the model's vocabulary of brain regions; 0 = unknown. None: all are.
         positions: x, y and z of each channel (m), NaN where unknown. None: all are.
+        gain, shift: Of counts, how they were normalised: values = gain · √count + shift, 0 where
+            a channel is padding. None: these are no counts.
+        rate: Of counts, the mean of each channel over its train windows (counts per sample).
     """
 
     values: Float[Tensor, "batch time channel"]
@@ -48,6 +54,9 @@ class SignalBatch:
     channel_mask: Bool[Tensor, "batch channel"]
     regions: Int[Tensor, "batch channel"] | None = None
     positions: Float[Tensor, "batch channel 3"] | None = None
+    gain: Float[Tensor, "batch channel"] | None = None
+    shift: Float[Tensor, "batch channel"] | None = None
+    rate: Float[Tensor, "batch channel"] | None = None
 
     def to(self, device: torch.device | str) -> "SignalBatch":
         """The same windows on another device."""
@@ -89,17 +98,22 @@ class Target:
     """What a task asks of a batch of windows.
 
     Attributes:
-        kind: Of the task: regression or classification.
-        values: Window × query × dimension, centred and scaled by the train split; for classes,
-            the class as a float in dimension 0.
+        kind: Of the task: how its values are to be understood.
+        values: Window × query × dimension: of a regression centred and scaled by the train split,
+            angles in radians; of classes, in order or not, the class as a float in dimension 0.
         times: Time of each query relative to the window's start (s).
         mask: False where the target is undefined: such a query never enters loss or score.
     """
 
-    kind: Literal["regression", "classification"]
+    kind: TaskKind
     values: Float[Tensor, "batch query dim"]
     times: Float[Tensor, "batch query"]
     mask: Bool[Tensor, "batch query"]
+
+    @property
+    def classes(self) -> bool:
+        """Whether the values are classes, between which nothing lies."""
+        return self.kind in ("classification", "ordinal")
 
     def to(self, device: torch.device | str) -> "Target":
         """The same targets on another device."""
@@ -117,6 +131,7 @@ class Batch:
         recordings: Recording of each window.
         windows: Position of each window in the shards' index.
         skipped: What was wrong with windows that could not be read, where they may be left out.
+        teacher: What a larger model says of the same windows, for distillation.
     """
 
     signals: dict[str, SignalBatch]
@@ -125,6 +140,7 @@ class Batch:
     windows: list[int]
     events: dict[str, EventBatch] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    teacher: "ModelOutput | None" = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -143,10 +159,28 @@ class Cells:
     Attributes:
         values: Normalised; 0 where nothing was recorded.
         seen: False where nothing was recorded and where a channel is padding.
+        gain, shift, rate: Of counts, as `SignalBatch` has them, in the layout of a token.
     """
 
     values: Float[Tensor, "batch token channel sample"]
     seen: Bool[Tensor, "batch token channel sample"]
+    gain: Float[Tensor, "batch 1 channel sample"] | None = None
+    shift: Float[Tensor, "batch 1 channel sample"] | None = None
+    rate: Float[Tensor, "batch 1 channel sample"] | None = None
+
+    @property
+    def truth(self) -> Float[Tensor, "batch token channel sample"]:
+        """What the heads are held to: counts where these are counts, else the values.
+
+        Counts are those that the model is asked for, after whatever was done to the window: whole
+        ones, to rounding, as they were recorded; of a mixture the squared mixture of the roots;
+        of noise that leads below 0 it is 0.
+        """
+        if self.gain is None or self.shift is None:
+            return self.values
+        # A gain of 0 is that of a channel that is padding: 0 / ε is 0.
+        roots = (self.values.float() - self.shift.float()) / self.gain.float().clamp(min=1e-30)
+        return roots.clamp(min=0).square()
 
 
 @dataclass(frozen=True)
@@ -156,17 +190,22 @@ class ModelOutput:
     Attributes:
         latents: Perceiver latents that fuse the modalities.
         features: Output of the backbone of each signal, in time.
-        heads: By `decode.<task>` (scaled targets or logits), `answer.<task>` (what it is read
-            from), `reconstruct.<signal>` and `forecast.<signal>` (normalised samples in the shape
-            of `cells`; the forecast made at a token is of the next one).
+        heads: By `decode.<task>` (parameters of the answer's distribution, which the task's row
+            of `LIKELIHOODS` turns into an answer), `answer.<task>` (what they are read from),
+            `reconstruct.<signal>` (in the shape of `cells`: normalised samples of traces, of
+            counts the logarithm of the expected count of each sample), `forecast.<signal>` (the
+            same for each horizon, made at each token), `contrastive.<signal>` (each window on the
+            unit sphere). Only those that were asked for.
         cells: What the model was shown of each sampled signal before anything was hidden, to
             which its heads are held.
+        horizons: How many tokens ahead each forecast of a signal is, in order.
     """
 
     latents: Float[Tensor, "batch latent width"]
     features: dict[str, TokenizedSequence]
     heads: dict[str, Tensor]
     cells: dict[str, Cells]
+    horizons: dict[str, list[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 import neurofmx
 from neurofmx import project
@@ -140,11 +141,14 @@ def run(
 
 @app.command()
 def inspect(
-    path: Annotated[str, typer.Argument(help="A recording's file, or a folder or URL of shards.")],
+    path: Annotated[
+        str,
+        typer.Argument(help="A recording's file, a folder or URL of shards, or a model's folder."),
+    ],
     window: Annotated[str | None, typer.Option(help="Of shards: key of the one to draw.")] = None,
     html: Annotated[Path, typer.Option(help="Of shards: where it is drawn.")] = Path("window.html"),
 ) -> None:
-    """Show what is in a recording's file, or in shards such as storage/tokenize.
+    """Show what is in a recording's file, in shards such as storage/tokenize, or in a model.
 
     Of shards one window is drawn, the first of the train split unless another is named.
     """
@@ -153,9 +157,25 @@ def inspect(
         return
     if window is not None:
         raise UserError(f"--window {window}: {path} holds no shards, and so no windows")
+    if (Path(path) / "config.json").exists():
+        _inspect_model(path)
+        return
     from neurofmx.data.describe import describe  # late: pynwb takes a second
 
     console.print(describe(Path(path)))
+
+
+def _inspect_model(folder: str) -> None:
+    from neurofmx.models import NeuroFMX, checkpoint  # late, as above
+
+    model = NeuroFMX.from_pretrained(folder)
+    table = Table("part", "kind", "parameters", "share", title=folder, title_justify="left")
+    for part, kind, parameters, share in checkpoint.parameter_table(model):
+        table.add_row(part, kind, f"{parameters:,}", f"{share:.1%}")
+    table.add_row("whole", type(model).__name__, f"{model.num_parameters():,}", "", style="bold")
+    console.print(table)
+    for name, known in model.vocabulary.items():
+        console.print(f"{name}: {len(known.keys)} units or channels, {len(known.regions)} regions")
 
 
 def _inspect_shards(folder: str, window: str | None, html: Path) -> None:
@@ -213,6 +233,45 @@ def resolve(dataset: Annotated[str, typer.Argument(help="Name of a card in datas
     version = f" of version {new.version}" if new.version else ""
     size = sum(asset.size for asset in new.assets) / 1e6
     console.print(f"{path}: {len(new.assets)} files{version}, {size:,.1f} MB")
+
+
+@app.command()
+def compress(
+    model: Annotated[Path, typer.Argument(help="Folder of a model, such as storage/pretrain.")],
+    out: Annotated[Path, typer.Option(help="Folder that the smaller one is written to.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Weights of 8 bits, for a CPU.")] = False,
+    prune: Annotated[
+        float | None, typer.Option(help="Share of the weights, the least, to set to 0.")
+    ] = None,
+) -> None:
+    """Make a pretrained model smaller; both at once will do.
+
+    A smaller size that learns from a larger one is trained: see pretrain.teacher in params.yaml.
+    """
+    if not int8 and prune is None:
+        raise UserError("nothing to do: give --int8, --prune SHARE, or both")
+    if prune is not None and not 0 < prune < 1:
+        raise UserError(f"--prune {prune}: give a share between 0 and 1")
+    if out.resolve() == model.resolve():
+        raise UserError(f"--out {out} is the model's own folder, which stays as it is")
+    import torch  # late, as above
+
+    from neurofmx.models import NeuroFMX, compress
+
+    made = NeuroFMX.from_pretrained(model)
+    made = made if prune is None else compress.prune(made, prune)
+    weights = torch.cat([part.weight.flatten() for part in compress.linear_maps(made).values()])
+    if int8:
+        compress.save_int8(out, compress.quantise(made))
+    else:
+        made.save_pretrained(out)
+    files = (out / (compress.WEIGHTS if int8 else "model.safetensors"), model / "model.safetensors")
+    sizes = [f"{file}: {file.stat().st_size / 1e6:,.2f} MB" for file in files]
+    zeros = f"{int((weights == 0).sum()):,} of {len(weights):,}"
+    console.print(
+        f"{sizes[0]} ({sizes[1]}); {zeros} weights of the linear maps of backbone and Perceiver "
+        "are 0"
+    )
 
 
 @app.callback(invoke_without_command=True)

@@ -90,8 +90,13 @@ class TokenizedSequence:
 
     @property
     def middles(self) -> Float[Tensor, "*batch token"]:
-        """Middle of each token after `t0` (s): small numbers, which stay exact in float32."""
-        return (self.starts + self.dt / 2).float()
+        """Middle of each token after `t0` (s, float64)."""
+        return self.starts + self.dt / 2
+
+    @property
+    def ends(self) -> Float[Tensor, "*batch token"]:
+        """End of each token after `t0` (s, float64)."""
+        return self.starts + self.dt
 
     @property
     def times(self) -> Float[Tensor, "*batch token"]:
@@ -101,7 +106,7 @@ class TokenizedSequence:
     @property
     def duration(self) -> Float[Tensor, "*batch"]:
         """From `t0` to the end of the last valid token (s, float64); 0 where none is valid."""
-        ends = torch.where(self.mask, self.starts + self.dt, 0.0)
+        ends = torch.where(self.mask, self.ends, 0.0)
         return F.pad(ends, (1, 0)).amax(-1)  # the pad stands for a sequence without tokens
 
     @property

@@ -5,12 +5,15 @@ false `mask`, never an invented value.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+
+# What may be asked of a recording; each is a row of `HEADS` and of `LIKELIHOODS`.
+TaskKind = Literal["regression", "classification", "ordinal", "circular"]
 
 # Columns of units and channels that mean the same in every data set: where they are in the brain.
 REGION, POSITION = "region", ("x_m", "y_m", "z_m")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from projects import command, make_project
 from sources import ROOT
-from windows import recording, shards
+from windows import recording, shards, tiny_model
 
 import neurofmx
 from neurofmx import cli, project
@@ -336,3 +336,51 @@ def test_run_exits_with_the_code_of_the_stage_that_failed(tmp_path):
     assert "params.yaml: dataset: demo → gone" in done.stdout
     assert "nowhere" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_compress_writes_a_smaller_model_and_says_how_small(call, tmp_path):
+    from neurofmx.models import NeuroFMX, compress
+
+    model, pruned, small = (tmp_path / name for name in ("model", "pruned", "small"))
+    tiny_model(shards(tmp_path / "windows"), ["made-1"]).save_pretrained(model)
+    code, out, _ = call("compress", str(model), "--out", str(pruned), "--prune", "0.25")
+    parts = compress.linear_maps(NeuroFMX.from_pretrained(pruned)).values()
+    zeros = sum(int((part.weight == 0).sum()) for part in parts)
+    total = sum(part.weight.numel() for part in parts)
+    assert code == 0
+    assert zeros == round(0.25 * total)
+    assert f"{zeros:,} of {total:,} weights" in out
+
+    code, out, _ = call("compress", str(pruned), "--out", str(small), "--int8")
+    assert code == 0
+    assert compress.load_int8(small).vocabulary == NeuroFMX.from_pretrained(model).vocabulary
+    assert (small / "int8.safetensors").stat().st_size < (
+        model / "model.safetensors"
+    ).stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "nothing to do: give --int8, --prune SHARE, or both"),
+        (("--prune", "50"), "--prune 50.0: give a share between 0 and 1"),
+        (("--int8", "--out", "model"), "is the model's own folder"),
+        (("--int8",), "model holds no model.safetensors"),
+    ],
+)
+def test_compress_says_what_it_needs(call, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call("compress", "model", "--out", "out", *words)
+    assert code == 2
+    assert message in err
+
+
+def test_inspect_shows_what_a_model_is_made_of(call, tmp_path):
+    made = shards(tmp_path / "made", [recording("a")])
+    model = tiny_model(made, ["a"], 0)
+    model.save_pretrained(tmp_path / "model")
+    code, out, _ = call("inspect", str(tmp_path / "model"))
+    assert code == 0
+    assert f"{model.num_parameters():,}" in out
+    assert "MambaBackbone" in out
+    assert "spikes: " in out

@@ -13,7 +13,7 @@ LAYERS = (
     ("objectives",),
     ("models",),
     ("training",),
-    ("evaluation", "interpretability"),
+    ("evaluation", "interpretability", "serving"),
     ("stages",),
     ("project",),
     ("cli",),

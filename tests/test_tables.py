@@ -1,5 +1,6 @@
 """One contract over every row of every table: a new row is held to it without a new test."""
 
+import dataclasses
 import inspect
 import re
 
@@ -18,6 +19,7 @@ from neurofmx.modalities import MODALITIES
 from neurofmx.models import HEADS
 from neurofmx.models.adapters import ADAPTERS, adapt
 from neurofmx.objectives import OBJECTIVES
+from neurofmx.objectives.likelihoods import LIKELIHOODS
 from neurofmx.objectives.masked import hide
 from neurofmx.tokenizers import TOKENIZERS
 from neurofmx.training.engines import ENGINES
@@ -38,13 +40,19 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def model(made):
-    return tiny_model(made, ["a"], 0)
+    return tiny_model(made, ["a"], 0, prior={"width": 16, "n_layers": 1, "n_heads": 2})
 
 
 @pytest.fixture
 def batch(made, model):
     positions = made.positions("train")[:8]
-    return Collator(made, model.rows)(positions)
+    return taught(made, Collator(made, model.rows)(positions))
+
+
+def taught(made, batch):
+    """The batch, with what a teacher of other weights says of it."""
+    with torch.no_grad():
+        return dataclasses.replace(batch, teacher=tiny_model(made, ["a"], 1).eval()(batch))
 
 
 @pytest.mark.parametrize("name", MODALITIES)
@@ -91,7 +99,8 @@ def test_tokenizer(name, dtype, tmp_path):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective(name, model, batch):
     hidden = hide(model.cells(batch), 0.3, 0.3, torch.Generator().manual_seed(0))
-    loss = OBJECTIVES[name](model(batch, hidden), batch, hidden)
+    noise = model.prior.draw(len(batch.windows), torch.Generator().manual_seed(0))
+    loss = OBJECTIVES[name](model(batch, hidden, noise=noise), batch, hidden)
     loss.backward()
     reached = [p for p in model.parameters() if p.grad is not None]
 
@@ -110,14 +119,16 @@ def test_an_objective_does_not_grow_with_the_batch(name, model, made):
     collate = Collator(made, model.rows)
     windows = made.positions("train")[:4].tolist()
     few = hide(model.cells(collate(windows)), 0.3, 0.3, torch.Generator().manual_seed(0))
+    noise = model.prior.draw(4, torch.Generator().manual_seed(0))
     losses = []
     for repeats in (1, 3):
-        batch = collate(windows * repeats)
+        batch = taught(made, collate(windows * repeats))
         hidden = type(few)(
             {n: m.repeat(repeats, 1) for n, m in few.channels.items()},
             {n: m.repeat(repeats, 1) for n, m in few.tokens.items()},
         )
-        losses.append(OBJECTIVES[name](model(batch, hidden), batch, hidden).item())
+        many = type(noise)(*(x.repeat(repeats, *[1] * (x.ndim - 1)) for x in noise))
+        losses.append(OBJECTIVES[name](model(batch, hidden, noise=many), batch, hidden).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -126,13 +137,27 @@ def test_head(name):
     assert says_where_from(HEADS[name])
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_likelihood(name):
+    """What holds of every kind is in tests/objectives/test_likelihoods.py and its heads' tests."""
+    assert name in HEADS
+    assert any(name in metric.kinds for metric in METRICS.values())
+    assert any(name in baseline.kinds for baseline in BASELINES.values())
+    assert says_where_from(type(LIKELIHOODS[name]))
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_adapter(name, model, batch):
+    """Tests of what each changes, files and merging are in tests/models/test_adapters.py."""
     adapted = adapt(model, model.vocabulary, name, seed=1)
     OBJECTIVES["decode"](adapted(batch), batch).backward()
     trained = [p for p in adapted.parameters() if p.requires_grad]
-    assert 0 < sum(p.numel() for p in trained) < 0.5 * sum(p.numel() for p in adapted.parameters())
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
+    share = sum(p.numel() for p in trained) / sum(p.numel() for p in adapted.parameters())
+    assert share == 1 if name == "full" else 0 < share < 0.5
+    reached = [p for p in adapted.parameters() if p.grad is not None]
+    assert len(reached) == len(trained) or name == "full"  # no task asks the channels' heads
+    assert all(p.requires_grad and p.grad.isfinite().all() for p in reached)
+    assert says_where_from(ADAPTERS[name])
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -141,25 +166,29 @@ def test_engine_has_what_the_loop_asks(name):
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_metric_of_a_perfect_answer_is_1_and_of_a_wrong_one_less(name):
+def test_metric_of_a_perfect_answer_is_perfect_and_of_a_wrong_one_far_from_it(name):
     metric, rng = METRICS[name], np.random.default_rng(0)
-    if metric.kind == "regression":
+    if "regression" in metric.kinds:
         truth = rng.normal(size=(50, 2))
         right, wrong = truth, truth[::-1]
+    elif "circular" in metric.kinds:
+        truth = rng.uniform(-np.pi, np.pi, (50, 2))
+        right, wrong = truth + 2 * np.pi, truth + np.pi
     else:
         truth = rng.integers(0, 3, (50, 1)).astype(float)
         right = np.eye(3)[truth[:, 0].astype(int)]
         wrong = np.roll(right, 1, axis=1)
     scores = [metric.value(metric.statistics(truth, p).sum(0)) for p in (right, wrong)]
-    np.testing.assert_allclose(scores[0], 1.0)
-    assert (scores[1] <= 0).all()
+    np.testing.assert_allclose(scores[0], metric.perfect, atol=1e-9)
+    assert (np.abs(scores[1] - metric.perfect) >= 1 - 1e-9).all()
+    assert ((scores[1] > scores[0]) == (metric.perfect == 0)).all()  # 0 is perfect of errors only
     assert metric.variant
     assert says_where_from(metric.value)
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baseline(name):
-    assert set(BASELINES[name].kinds) <= {"regression", "classification"}
+    assert set(BASELINES[name].kinds) <= set(LIKELIHOODS)
     assert BASELINES[name].about
     assert says_where_from(BASELINES[name].fit)
 

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from neurofmx.config import Params, build, read_yaml
 from neurofmx.data.sources import AnySource
+from neurofmx.data.tasks import CircularTask, Task
 from neurofmx.errors import UserError
 from neurofmx.modalities import MODALITIES
 
@@ -129,37 +130,6 @@ class ClockCard(Params):
     reference: str
 
 
-class RegressionTask(Params):
-    """Decode a continuous signal at the rate of its samples.
-
-    Attributes:
-        columns: Channels of the signal; None takes all.
-        while_moving: Score and train only where the target's speed (unit/s) exceeds this.
-    """
-
-    kind: Literal["regression"] = "regression"
-    signal: str
-    columns: list[int] | None = None
-    while_moving: float | None = None
-
-
-class ClassificationTask(Params):
-    """Decode a column of an interval table from the stretch that it labels.
-
-    Attributes:
-        column: Column with the label.
-        classes: Labels to tell apart; rows with another label are left out. None takes all.
-    """
-
-    kind: Literal["classification"] = "classification"
-    signal: str
-    column: str
-    classes: list[str] | None = None
-
-
-Task = Annotated[RegressionTask | ClassificationTask, Field(discriminator="kind")]
-
-
 class Windows(Params):
     """How a recording is cut.
 
@@ -271,6 +241,20 @@ class Card(Params):
                 raise ValueError(
                     f"signals.{name}.method is {signal.method!r}, which reads later samples, and "
                     "the card is causal; choose 'previous'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _angles(self):
+        for name, task in self.tasks.items():
+            signal = self.signals[task.signal]
+            if isinstance(task, CircularTask) and (
+                signal.rate is not None or signal.method not in ("previous", "nearest")
+            ):
+                raise ValueError(
+                    f"tasks.{name} is circular, so align must not average {task.signal!r}: halfway "
+                    f"between 359° and 1° is not 180°. Write `method: nearest` (or previous) in "
+                    f"signals.{task.signal}, and no `rate`"
                 )
         return self
 

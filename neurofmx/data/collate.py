@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from numpy import ndarray
@@ -19,6 +20,7 @@ from neurofmx.batches import Batch, EventBatch, SignalBatch, Target
 from neurofmx.data.pool import Windows
 from neurofmx.data.samples import Layout, unpack
 from neurofmx.data.shards import Packed, Position
+from neurofmx.data.statistics import mean_counts
 from neurofmx.errors import DataError
 from neurofmx.signal.bins import stabilised
 
@@ -33,10 +35,27 @@ class Channels(NamedTuple):
 
     gain: Float32[ndarray, "*batch channel"]  # 1 / scale
     shift: Float32[ndarray, "*batch channel"]  # −mean / scale
+    rate: Float32[ndarray, "*batch channel"]  # mean count per sample; of no meaning for traces
     ids: Int64[ndarray, "*batch channel"]
     regions: Int64[ndarray, "*batch channel"]
     positions: Float32[ndarray, "*batch channel 3"]
     mask: Bool[ndarray, "*batch channel"]
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, rows: Rows) -> "Channels":
+        """Those of one signal of one recording, by their rows of `Shards.channels`."""
+        recording, signal = table[["recording", "signal"]].iloc[0]
+        regions = table["region"].tolist()
+        ids, areas = rows(signal, recording, table["channel"].tolist(), regions)
+        return cls(
+            gain=(1 / table["scale"]).to_numpy(np.float32),
+            shift=(-table["mean"] / table["scale"]).to_numpy(np.float32),
+            rate=mean_counts(table["mean"].to_numpy(), table["scale"].to_numpy()),
+            ids=np.array(ids, np.int64),
+            regions=np.array(areas, np.int64),
+            positions=table[["x", "y", "z"]].to_numpy(np.float32),
+            mask=np.ones(len(table), bool),
+        )
 
     def embedded(self) -> dict[str, Any]:
         """As `SignalBatch` and `EventBatch` have it."""
@@ -48,9 +67,16 @@ class Channels(NamedTuple):
             "positions": torch.from_numpy(self.positions) if placed else None,
         }
 
+    def counted(self) -> dict[str, Tensor]:
+        """As the `SignalBatch` of counts has it."""
+        columns = {"gain": self.gain, "shift": self.shift, "rate": self.rate}
+        return {name: torch.from_numpy(column) for name, column in columns.items()}
+
 
 _FLOATS, _ROWS = np.zeros(0, np.float32), np.zeros(0, np.int64)
-NONE = Channels(_FLOATS, _FLOATS, _ROWS, _ROWS, np.zeros((0, 3), np.float32), np.zeros(0, bool))
+NONE = Channels(
+    _FLOATS, _FLOATS, _FLOATS, _ROWS, _ROWS, np.zeros((0, 3), np.float32), np.zeros(0, bool)
+)
 
 
 class Group(NamedTuple):
@@ -174,6 +200,7 @@ class Collator:
             dt=spec["dt"],
             mask=torch.from_numpy(mask),
             **channels.embedded(),
+            **(channels.counted() if spec["stabilise"] else {}),
         )
 
     def _events(self, name: str, read: Read) -> EventBatch:
@@ -202,16 +229,7 @@ class Collator:
         found = self._known.get((recording, signal))
         if found is None:
             table = self.shards.channels.iloc[self._places[recording, signal]]
-            regions = table["region"].tolist()
-            ids, areas = self.rows(signal, recording, table["channel"].tolist(), regions)
-            found = self._known[recording, signal] = Channels(
-                gain=(1 / table["scale"]).to_numpy(np.float32),
-                shift=(-table["mean"] / table["scale"]).to_numpy(np.float32),
-                ids=np.array(ids, np.int64),
-                regions=np.array(areas, np.int64),
-                positions=table[["x", "y", "z"]].to_numpy(np.float32),
-                mask=np.ones(len(table), bool),
-            )
+            found = self._known[recording, signal] = Channels.of(table, self.rows)
         return found
 
 
@@ -260,7 +278,7 @@ def _normalised(
 def _target(task: str, spec: dict[str, Any], read: Read) -> Target:
     """A window of a data set without the task asks nothing."""
     values = read.padded(f"{task}.target", np.zeros((0, len(spec.get("mean") or [0])), np.float32))
-    if spec["kind"] == "regression":
+    if spec.get("mean"):
         values -= np.array(spec["mean"], np.float32)
         values /= np.array(spec["scale"], np.float32)
     return Target(

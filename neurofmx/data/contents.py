@@ -125,8 +125,11 @@ def _counts(counts: pd.Series) -> dict[str, str]:
 
 
 def _task(name: str, task: dict[str, Any]) -> dict[str, str]:
-    if task["kind"] == "classification":
-        return {"task": name, "kind": task["kind"], "answers": ", ".join(task["classes"])}
-    spans = zip(task["mean"], task["scale"], strict=True)
-    answers = ", ".join(f"{mean:.3g} ± {scale:.2g}" for mean, scale in spans)
+    spans = zip(task.get("mean", []), task.get("scale", []), strict=True)
+    if task["kind"] == "circular":
+        answers = ", ".join(["an angle"] * len(task["mean"]))
+    elif "classes" in task:
+        answers = (" < " if task["kind"] == "ordinal" else ", ").join(task["classes"])
+    else:
+        answers = ", ".join(f"{mean:.3g} ± {scale:.2g}" for mean, scale in spans)
     return {"task": name, "kind": task["kind"], "answers": answers}

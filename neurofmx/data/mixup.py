@@ -8,7 +8,8 @@ mixed as what they are, points in time: each of i is kept with probability λ an
 a query is asked where both ask it.
 
 Two windows are mixed only if all their queries lie at the same times, their events last as long,
-and classes are equal, since no class lies between two. Else the window stays as it is.
+and classes are equal, since no class lies between two. Else the window stays as it is. Of
+two angles the mixture is the direction of their unit vectors' mean.
 
 Who is mixed with whom follows from the window's own seed, never from its batch.
 
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from numpy import ndarray
-from torch import Tensor
+from torch import Tensor, cos, sin
 from torch.nn.utils.rnn import pad_sequence
 
 from neurofmx.batches import Batch, EventBatch, SignalBatch, Target
@@ -93,7 +94,7 @@ def _fit(batch: Batch, n: int) -> Bool[Tensor, " batch"]:
     for target in batch.targets.values():
         own, other = _halves(target, n)
         fit &= ((own.times - other.times).abs() <= TOLERANCE).all(1)
-        if target.kind == "classification":
+        if target.classes:
             same = (own.values == other.values).all(2)
             fit &= (same | ~(own.mask & other.mask)).all(1)
     for events in batch.events.values():
@@ -113,10 +114,16 @@ def _mix_sampled(
 
 def _mix_target(own: Target, other: Target, share: Float[Tensor, " batch"]) -> Target:
     mask = own.mask & (other.mask | (share == 1)[:, None])
-    if own.kind == "classification":
-        return dataclasses.replace(own, mask=mask)
     part = share[:, None, None]
-    return dataclasses.replace(own, values=part * own.values + (1 - part) * other.values, mask=mask)
+    if own.classes:
+        values = own.values
+    elif own.kind == "circular":
+        sine, cosine = (part * f(own.values) + (1 - part) * f(other.values) for f in (sin, cos))
+        # A window that stays as it is keeps every bit.
+        values = torch.where(part == 1, own.values, torch.atan2(sine, cosine))
+    else:
+        values = part * own.values + (1 - part) * other.values
+    return dataclasses.replace(own, values=values, mask=mask)
 
 
 def _mix_events(

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Real
+from jaxtyping import Float, Float32, Real
 from numpy import ndarray
 
 from neurofmx.data import windows
-from neurofmx.data.cards import Card, ClassificationTask
+from neurofmx.data.cards import Card
 from neurofmx.data.inputs import Occurred, Sampled, rate_of
+from neurofmx.data.tasks import CircularTask, LabelTask
 from neurofmx.signal.bins import stabilised
 from neurofmx.signal.spectra import mel_edges
 from neurofmx.types import POSITION, REGION, AlignedRecording, Events, Samples
@@ -135,23 +136,43 @@ class ChannelStatistics:
         return labels, _places(signal.channels if tokenizer != "image" else pd.DataFrame())
 
 
+def mean_counts(
+    mean: Float[ndarray, " channel"], scale: Float[ndarray, " channel"]
+) -> Float32[ndarray, " channel"]:
+    """Mean count of a sample of each channel, from what `ChannelStatistics.table` has of its roots.
+
+    E[n] = E[√n]² + Var √n, and the variance that was shrunk into the scale, s² = (v + v̄) / 2, is
+    found again from all channels of the signal, since the mean of s² is v̄.
+
+    Args:
+        mean, scale: Columns of the table, of every channel of a signal of one recording.
+    """
+    if (scale == 1).all():  # what the table has where nothing varies
+        return (mean**2).astype(np.float32)
+    variance = (2 * scale**2 - (scale**2).mean()).clip(min=0)
+    return (mean**2 + variance).astype(np.float32)
+
+
 def join_tasks(card: Card, sums: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What a model must know of each task: kind, classes or dimensions, mean and scale.
 
-    `count` says of how many rows mean and scale are, so that data sets can be pooled.
+    `count` says of how many rows mean and scale are, so that data sets can be pooled. Angles stay
+    as they are: their mean is 0 and their scale 1.
     """
     tasks: dict[str, dict[str, Any]] = {}
     for task, spec in card.tasks.items():
-        if isinstance(spec, ClassificationTask):
+        if isinstance(spec, LabelTask):
             tasks[task] = {"kind": spec.kind, "classes": spec.classes}
             continue
         moments = Moments()
         for part in sums:
             moments.join(part[task])
-        scale = np.sqrt(moments.variance)
+        mean, scale = moments.mean, np.sqrt(moments.variance)
+        if isinstance(spec, CircularTask):
+            mean, scale = np.zeros_like(mean), np.ones_like(scale)
         tasks[task] = {
             "kind": spec.kind,
-            "mean": moments.mean.tolist(),
+            "mean": mean.tolist(),
             "scale": np.where(scale > 0, scale, 1.0).tolist(),
             "count": moments.count,
         }

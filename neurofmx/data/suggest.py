@@ -15,17 +15,15 @@ import pandas as pd
 
 from neurofmx.data.cards import (
     Card,
-    ClassificationTask,
-    RegressionTask,
     SignalCard,
     Split,
-    Task,
     Windows,
 )
 from neurofmx.data.dialects import stem
 from neurofmx.data.readers import READERS, open_contents
 from neurofmx.data.readers.base import Contents
 from neurofmx.data.sources.local import LocalSource
+from neurofmx.data.tasks import ClassificationTask, RegressionTask, Task
 from neurofmx.errors import DataError
 from neurofmx.signal.clocks import nominal_rate
 from neurofmx.types import Intervals, Samples, Signal

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from neurofmx.data.cards import ClassificationTask, RegressionTask
 from neurofmx.data.inputs import rate_of
+from neurofmx.data.tasks import CircularTask, LabelTask, RegressionTask, SampledTask
+from neurofmx.errors import DataError
 from neurofmx.types import Intervals, Samples
 
 TOLERANCE = 1e-6  # s; times from files carry rounding
@@ -26,17 +27,20 @@ class Window:
 
 @dataclass(frozen=True)
 class WindowTarget:
-    """What a task asks in a window: a value (regression) or a class index at each time (s)."""
+    """What a task asks in a window: values, angles (rad) or a class index at each time (s)."""
 
     times: Float[ndarray, " query"]
     values: Float[ndarray, "query dim"]
     mask: Bool[ndarray, " query"]
 
 
-def continuous_target(signal: Samples, spec: RegressionTask, window: Window) -> WindowTarget:
-    """The signal at each of its samples in the window.
+def sampled_target(signal: Samples, spec: SampledTask, window: Window) -> WindowTarget:
+    """The signal at each of its samples in the window; angles in radians, in [−π, π].
 
     It is asked where it was recorded, after the context, and only in motion if the task says so.
+
+    Raises:
+        DataError: Angles are in an unknown unit.
     """
     lo = max(0, int(np.ceil((window.start - signal.t0) * rate_of(signal) - TOLERANCE)))
     hi = min(len(signal), int(np.ceil((window.stop - signal.t0) * rate_of(signal) - TOLERANCE)))
@@ -47,9 +51,27 @@ def continuous_target(signal: Samples, spec: RegressionTask, window: Window) -> 
     mask = np.isfinite(values).all(axis=1) & (times >= window.score_from - TOLERANCE)
     if signal.mask is not None:
         mask &= signal.mask[lo:hi]
-    if spec.while_moving is not None:
+    if isinstance(spec, RegressionTask) and spec.while_moving is not None:
         mask &= _speed(signal, columns, lo, hi) > spec.while_moving
+    if isinstance(spec, CircularTask):
+        values = wrapped(values * _radians(signal, spec))
     return WindowTarget(times - window.start, np.nan_to_num(values).astype(np.float32), mask)
+
+
+def wrapped(angles: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
+    """The same directions in [−π, π] (rad)."""
+    return np.arctan2(np.sin(angles), np.cos(angles))
+
+
+def _radians(signal: Samples, spec: CircularTask) -> float:
+    """What an angle of the signal has to be multiplied by; ingest has turned known units."""
+    unit = "radians" if signal.unit == "rad" else spec.unit
+    if unit is None:
+        raise DataError(
+            f"signal {spec.signal!r} ({signal.source}) is to be decoded as angles, and its unit is "
+            f"{signal.unit!r}; write `unit: degrees` or `unit: radians` in the card's task"
+        )
+    return np.pi / 180 if unit == "degrees" else 1.0
 
 
 def _speed(signal: Samples, columns: list[int], lo: int, hi: int) -> Float[ndarray, " time"]:
@@ -72,7 +94,7 @@ def _speed(signal: Samples, columns: list[int], lo: int, hi: int) -> Float[ndarr
 
 
 def class_target(
-    table: Intervals, spec: ClassificationTask, known: list[str], window: Window
+    table: Intervals, spec: LabelTask, known: list[str], window: Window
 ) -> WindowTarget:
     """One query at the end of each labelled interval that fills at least half of the window."""
     overlap = np.minimum(table.stop, window.stop) - np.maximum(table.start, window.start)

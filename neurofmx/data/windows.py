@@ -13,15 +13,16 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from neurofmx.data.cards import Card, ClassificationTask, RegressionTask, SignalCard
+from neurofmx.data.cards import Card, SignalCard
 from neurofmx.data.inputs import Occurred, Sampled, about_input, read_input
 from neurofmx.data.targets import (
     TOLERANCE,
     Window,
     WindowTarget,
     class_target,
-    continuous_target,
+    sampled_target,
 )
+from neurofmx.data.tasks import LabelTask, SampledTask
 from neurofmx.errors import DataError
 from neurofmx.types import AlignedRecording, Intervals, Samples, Signal
 
@@ -85,14 +86,14 @@ def about(recording: AlignedRecording, card: Card) -> dict[str, dict[str, Any]]:
 def target(recording: AlignedRecording, card: Card, task: str, window: Window) -> WindowTarget:
     """What `task` asks in a window; `mask` is false where the answer is undefined or context."""
     spec = card.tasks[task]
-    if isinstance(spec, RegressionTask):
-        return continuous_target(signal(recording, spec.signal, Samples), spec, window)
+    if isinstance(spec, SampledTask):
+        return sampled_target(signal(recording, spec.signal, Samples), spec, window)
     table = signal(recording, spec.signal, Intervals)
     return class_target(table, spec, classes(recording, spec), window)
 
 
-def classes(recording: AlignedRecording, spec: ClassificationTask) -> list[str]:
-    """Labels of a classification task, in a fixed order.
+def classes(recording: AlignedRecording, spec: LabelTask) -> list[str]:
+    """Labels of a task, in a fixed order.
 
     Raises:
         DataError: The table lacks the column; names those it has.
@@ -154,7 +155,7 @@ def _stretches(recording: AlignedRecording, card: Card) -> list[tuple[float, flo
     if card.windows.within:
         table = signal(recording, card.windows.within, Intervals)
         return sorted(zip(table.start.tolist(), table.stop.tolist(), strict=True))
-    names = {*card.inputs, *(t.signal for t in card.tasks.values() if t.kind == "regression")}
+    names = {*card.inputs, *(t.signal for t in card.tasks.values() if isinstance(t, SampledTask))}
     spans = {n: recording.signals[n].span for n in sorted(names) if n in recording.signals}
     start, stop = max(a for a, _ in spans.values()), min(b for _, b in spans.values())
     if not start < stop:
@@ -226,9 +227,9 @@ def _split_trials(recording: AlignedRecording, card: Card, stretches: list) -> d
 
 
 def _labels(recording: AlignedRecording, card: Card, stretches: list) -> list[str]:
-    """The class of each stretch by the first classification task, "all" where there is none."""
+    """The class of each stretch by the first task of labels, "all" where there is none."""
     for spec in card.tasks.values():
-        if isinstance(spec, ClassificationTask):
+        if isinstance(spec, LabelTask):
             table, known = signal(recording, spec.signal, Intervals), classes(recording, spec)
             values = [str(v) for v in table.columns[spec.column]]
             by_start = dict(zip(table.start.tolist(), values, strict=True))
@@ -237,10 +238,10 @@ def _labels(recording: AlignedRecording, card: Card, stretches: list) -> list[st
 
 
 def _instants(recording: AlignedRecording, card: Card, a: float, b: float) -> Float[ndarray, " t"]:
-    """Times in [a, b) at which the first regression task, else any class, can be asked (s)."""
+    """Times in [a, b) at which the first task of samples, else any label, can be asked (s)."""
     whole = Window("all", a, b, a)
     for name, spec in card.tasks.items():
-        if isinstance(spec, RegressionTask):
+        if isinstance(spec, SampledTask):
             found = target(recording, card, name, whole)
             return a + found.times[found.mask]
     return np.array([a])

@@ -17,12 +17,15 @@ from numpy import ndarray
 from scipy.signal import welch
 
 from neurofmx.config import Params
-from neurofmx.data.cards import Card, RegressionTask
+from neurofmx.data.cards import Card
 from neurofmx.data.shards import Shards
+from neurofmx.data.tasks import SampledTask
 from neurofmx.evaluation import design, linear
 from neurofmx.evaluation.queries import Queries
-from neurofmx.types import AlignedRecording, Events, Intervals
+from neurofmx.types import AlignedRecording, Events, Intervals, TaskKind
 
+NUMBERS: tuple[TaskKind, ...] = ("regression", "circular")  # angles by cosine and sine
+CLASSES: tuple[TaskKind, ...] = ("classification", "ordinal")  # an order is not made use of
 HIGHEST_BAND = 45.0  # Hz; below mains hum
 BAND_RESOLUTION = 1.0  # Hz
 
@@ -63,13 +66,26 @@ class Problem:
 
     @property
     def n_classes(self) -> int:
-        """Classes of the task over all recordings."""
-        return len(self.shards.tasks[self.task]["classes"])
+        """Classes of the task over all recordings; 0 where it asks for numbers."""
+        return len(self.shards.tasks[self.task].get("classes", []))
 
     @property
-    def kind(self) -> str:
-        """Regression or classification."""
+    def kind(self) -> TaskKind:
+        """How its values are to be understood."""
         return self.shards.tasks[self.task]["kind"]
+
+    def code(self, truth: Float[ndarray, "query dim"]) -> Float[ndarray, "query coded"]:
+        """What a linear method is fitted to: the values, of angles their cosines and sines."""
+        if self.kind != "circular":
+            return truth
+        return np.hstack([np.cos(truth), np.sin(truth)])
+
+    def decoded(self, values: Float[ndarray, "query coded"]) -> Float[ndarray, "query dim"]:
+        """Values of what `code` made of them; of angles the direction, in [−π, π] (rad)."""
+        if self.kind != "circular":
+            return values
+        cosine, sine = np.split(values, 2, axis=1)
+        return np.arctan2(sine, cosine)
 
 
 @dataclass(frozen=True)
@@ -80,18 +96,20 @@ class Prediction:
         values: In the target's own unit; for classes the probability of each.
         parameters: Numbers that were fitted.
         settings: What was chosen on valid.
+        spread: Standard deviation of each value, of a method that gives one.
     """
 
     values: Float[ndarray, "query output"]
     parameters: int
     settings: dict[str, Any] = field(default_factory=dict)
+    spread: Float[ndarray, "query output"] | None = None
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A method, and the kinds of task that it answers."""
 
-    kinds: tuple[str, ...]
+    kinds: tuple[TaskKind, ...]
     about: str
     fit: Callable[[Problem, BaselineParams], Prediction]
 
@@ -115,25 +133,26 @@ def logistic(problem: Problem, params: BaselineParams) -> Prediction:
 
 
 def mean(problem: Problem, params: BaselineParams) -> Prediction:
-    """The train split's mean, or its shares of the classes: what knowing nothing gives."""
+    """The train split's mean (direction), or its shares of the classes: what knowing nothing gives.
+
+    Source: of directions, that of the mean unit vector; Mardia & Jupp 2000, section 2.2.
+    """
     truth = problem.queries["train"].truth
-    if problem.kind == "classification":
+    if problem.n_classes:
         answer = np.bincount(truth[:, 0].astype(int), minlength=problem.n_classes) / len(truth)
     else:
-        answer = truth.mean(axis=0)
+        answer = problem.decoded(problem.code(truth).mean(axis=0, keepdims=True))[0]
     return Prediction(np.tile(answer, (len(problem.queries["test"]), 1)), len(answer))
 
 
 BASELINES: dict[str, Baseline] = {
-    "ridge": Baseline(("regression",), "ridge on the present and past bins of every input", ridge),
-    "ridge_centred": Baseline(
-        ("regression",), "ridge on bins before and after the instant", ridge_centred
-    ),
+    "ridge": Baseline(NUMBERS, "ridge on the present and past bins of every input", ridge),
+    "ridge_centred": Baseline(NUMBERS, "ridge on bins before and after the instant", ridge_centred),
     "logistic": Baseline(
-        ("classification",), "logistic regression on log band power and mean counts", logistic
+        CLASSES, "logistic regression on log band power and mean counts", logistic
     ),
     "mean": Baseline(
-        ("regression", "classification"), "train mean, or the commonest class: chance", mean
+        (*NUMBERS, *CLASSES), "train mean or direction, or the commonest class: chance", mean
     ),
 }
 
@@ -142,7 +161,7 @@ def _ridge(
     problem: Problem, params: BaselineParams, offsets: Callable[[int], Sequence[int]]
 ) -> Prediction:
     spec = problem.card.tasks[problem.task]
-    assert isinstance(spec, RegressionTask)
+    assert isinstance(spec, SampledTask)
     grid = design.Grid.of(problem.recording.signals[spec.signal])
     rows, y = _unique_rows(problem, grid)
     signals = design.inputs_at(problem.recording, problem.card, grid)
@@ -164,7 +183,8 @@ def _ridge(
     _, make, d, chosen = best
     both = np.concatenate([make("train")[:, :d], make("valid")[:, :d]])
     line = linear.ridge_paths(both, linear.joined(y), [chosen["alpha"]], [d])[chosen["alpha"], d]
-    return Prediction(line(make("test")), line.weight.size + line.intercept.size, chosen)
+    values = problem.decoded(line(make("test")))
+    return Prediction(values, line.weight.size + line.intercept.size, chosen)
 
 
 @dataclass(frozen=True)
@@ -179,12 +199,12 @@ class _Lagged:
 
 
 def _unique_rows(problem: Problem, grid: design.Grid) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Bin and truth of each query; training windows overlap, so there an instant is kept once."""
+    """Bin and coded truth of each query; train windows overlap: there an instant is kept once."""
     rows, truth = {}, {}
     for split, queries in problem.queries.items():
         bins = np.round((queries.time - grid.t0) * grid.rate).astype(int)
         kept = np.arange(len(bins)) if split == "test" else np.unique(bins, return_index=True)[1]
-        rows[split], truth[split] = bins[kept], queries.truth[kept]
+        rows[split], truth[split] = bins[kept], problem.code(queries.truth[kept])
     return rows, truth
 
 

@@ -4,17 +4,19 @@ A metric is a statistic of each query, whose sum over any set of queries is enou
 
     R² = 1 − Σ(y − ŷ)² / (Σy² − (Σy)² / n)      each dimension by itself, about the mean of the set
     accuracy = Σ hit / n;   balanced accuracy = mean over classes of Σ hit in class / n of class
+    circular error = Σ |y − ŷ| / n      the shorter way round the circle, in degrees
 
 R² is never clipped: below 0 the prediction is worse than the mean of the scored set.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+
+from neurofmx.types import TaskKind
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,18 @@ class Metric:
     """A score.
 
     Attributes:
-        kind: Of the tasks that it scores.
+        kinds: Of the tasks that it scores.
         variant: What exactly is computed, for tables.
+        perfect: Its value where every answer is right.
         statistics: (truth, prediction) → query × figure × statistic.
         value: Sums of the statistics → figures; NaN where they are undefined.
     """
 
-    kind: Literal["regression", "classification"]
+    kinds: tuple[TaskKind, ...]
     variant: str
     statistics: Callable[..., Float[ndarray, "query figure statistic"]]
     value: Callable[..., Float[ndarray, "*draw figure"]]
+    perfect: float = 1.0
 
 
 def r2_statistics(
@@ -80,6 +84,19 @@ def balanced_value(sums: Float[ndarray, "*draw 1 statistic"]) -> Float[ndarray, 
     return _ratio(np.where(present, rates, 0.0).sum(-1), present.sum(-1).astype(float))
 
 
+def circular_statistics(
+    truth: Float[ndarray, "query dim"], prediction: Float[ndarray, "query dim"]
+) -> Float[ndarray, "query dim 2"]:
+    """1, and the distance of two angles (rad), the shorter way round, in degrees."""
+    error = np.abs((prediction - truth + np.pi) % (2 * np.pi) - np.pi)
+    return np.stack([np.ones_like(error), np.rad2deg(error)], axis=-1)
+
+
+def circular_value(sums: Float[ndarray, "*draw dim 2"]) -> Float[ndarray, "*draw dim"]:
+    """Mean distance of each angle (degrees)."""
+    return _ratio(sums[..., 1], sums[..., 0])
+
+
 def _ratio(a: Float[ndarray, "*any"], b: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
     """a / b, NaN where b is 0."""
     return np.divide(a, b, out=np.full(np.shape(a), np.nan), where=b > 1e-9)
@@ -87,22 +104,30 @@ def _ratio(a: Float[ndarray, "*any"], b: Float[ndarray, "*any"]) -> Float[ndarra
 
 METRICS: dict[str, Metric] = {
     "r2": Metric(
-        "regression",
+        ("regression",),
         "R² = 1 − SS_residual / SS_total about the test mean, each dimension by itself (the mean "
         "over dimensions is unweighted), not clipped",
         r2_statistics,
         r2_value,
     ),
     "accuracy": Metric(
-        "classification",
+        ("classification", "ordinal"),
         "share of test queries whose most probable class is the true one",
         accuracy_statistics,
         accuracy_value,
     ),
     "balanced_accuracy": Metric(
-        "classification",
+        ("classification", "ordinal"),
         "accuracy within each class, averaged over the classes that occur",
         balanced_statistics,
         balanced_value,
+    ),
+    "circular_error": Metric(
+        ("circular",),
+        "mean distance of the decoded from the true angle, the shorter way round, in degrees, each "
+        "angle by itself: 0 is perfect, 90 is chance, less is better",
+        circular_statistics,
+        circular_value,
+        perfect=0.0,
     ),
 }

@@ -21,11 +21,11 @@ def probe(
     Args:
         features: Of the queries of train, valid and test, in their order.
     """
-    truth = {split: queries.truth for split, queries in problem.queries.items()}
-    if problem.kind == "classification":
-        y = {split: values[:, 0] for split, values in truth.items()}
+    if problem.n_classes:
+        y = {split: queries.truth[:, 0] for split, queries in problem.queries.items()}
         p, chosen = linear.logistic(features, y, problem.n_classes, params.strengths)
         return Prediction(p, (features["train"].shape[1] + 1) * problem.n_classes, chosen)
+    truth = {split: problem.code(queries.truth) for split, queries in problem.queries.items()}
     mean, scale = features["train"].mean(axis=0), features["train"].std(axis=0)
     x = {s: (f - mean) / np.where(scale > 0, scale, 1.0) for s, f in features.items()}
     width = x["train"].shape[1]
@@ -34,4 +34,5 @@ def probe(
     best = max(score, key=score.__getitem__)
     line = linear.ridge_paths(linear.joined(x), linear.joined(truth), [best], [width])[best, width]
     chosen = {"alpha": best, "valid_r2": score[best]}
-    return Prediction(line(x["test"]), line.weight.size + line.intercept.size, chosen)
+    values = problem.decoded(line(x["test"]))
+    return Prediction(values, line.weight.size + line.intercept.size, chosen)

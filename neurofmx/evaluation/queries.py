@@ -16,7 +16,7 @@ class Queries:
     Attributes:
         window: Number of the window, in the order that they were given in.
         time: On the recording's clock (s).
-        truth: In the target's own unit; for classes the class index in column 0.
+        truth: In the target's own unit, angles in radians; for classes the class index in column 0.
     """
 
     window: Int[ndarray, " query"]

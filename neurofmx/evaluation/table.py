@@ -45,7 +45,7 @@ def figures(
     truth = np.roll(asked.truth, len(asked) // 2 if scored.method == SHIFTED else 0, axis=0)
     rows = []
     for name, metric in METRICS.items():
-        if metric.kind != problem.kind:
+        if problem.kind not in metric.kinds:
             continue
         statistics = metric.statistics(truth, scored.prediction.values)
         rng = np.random.default_rng(seed)
@@ -66,7 +66,10 @@ def figures(
 
 
 def picture(problem: Problem, scored: list[Scored]) -> pd.DataFrame:
-    """Truth and answers, a row per test query and dimension; of classes, their indices."""
+    """Truth and answers, a row per test query and dimension; of classes, their indices.
+
+    `deviation` is the standard deviation that ours gives its answers; classes have none.
+    """
     asked = problem.queries["test"]
     n, dims = asked.truth.shape
     table = pd.DataFrame(
@@ -81,7 +84,9 @@ def picture(problem: Problem, scored: list[Scored]) -> pd.DataFrame:
     for each in scored:
         if each.method in PICTURED:
             values = each.prediction.values
-            if problem.kind == "classification":
+            if problem.n_classes:
                 values = values.argmax(axis=1)
+            elif each.prediction.spread is not None:
+                table["deviation"] = each.prediction.spread.ravel()
             table[each.method] = values.ravel().astype(float)
     return table

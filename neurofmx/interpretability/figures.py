@@ -58,12 +58,13 @@ def scores(results: pd.DataFrame, task: str, metric: str) -> go.Figure:
             marker_color=COLOURS.get(method),
         )
     lowest = min(0.0, float(chosen["value"].min()))
-    figure.update_yaxes(title=metric, range=[max(lowest, -1.0) - 0.1, 1.0])
+    highest = max(1.0, 1.1 * float(chosen["value"].max()))  # an error in degrees; scores end at 1
+    figure.update_yaxes(title=metric, range=[max(lowest, -1.0) - 0.1, highest])
     return figure
 
 
 def traces(predictions: pd.DataFrame, recording: str, task: str) -> go.Figure:
-    """True and decoded traces over a stretch of the test split."""
+    """True and decoded traces over a stretch of the test split, ours with two deviations."""
     chosen = predictions[(predictions["recording"] == recording) & (predictions["task"] == task)]
     dims = sorted(chosen["dim"].unique())
     figure = make_subplots(rows=len(dims), shared_xaxes=True, vertical_spacing=0.06)
@@ -77,6 +78,18 @@ def traces(predictions: pd.DataFrame, recording: str, task: str) -> go.Figure:
                 legendgroup=method,
                 showlegend=row == 1,
                 line={"color": COLOURS[method], "width": 3 if method == "truth" else 1.6},
+                row=row,
+                col=1,
+            )
+        for side in (-2, 2):
+            figure.add_scatter(
+                x=part["time"],
+                y=part["neurofmx"] + side * part["deviation"],
+                fill="tonexty" if side > 0 else None,
+                fillcolor="rgba(31, 95, 191, 0.15)",
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
                 row=row,
                 col=1,
             )

@@ -1,5 +1,6 @@
 """Tables of the report, as the template shows them."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 OURS = "neurofmx"
+TITLES = {"r2": "Regression", "circular_error": "Angles"}  # of what is scored by other than classes
 
 
 def render(**content: Any) -> str:
@@ -31,13 +33,14 @@ def results_tables(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Rows of the main figures by kind of metric, a column per method, ours first."""
     tables = {}
     rows = main_figures(results)
-    for kind, chosen in rows.groupby(rows["metric"].eq("r2"), sort=False):
+    titles = rows["metric"].map(lambda metric: TITLES.get(metric, "Classification"))
+    for title, chosen in rows.groupby(titles, sort=False):
         by_place: dict[tuple, dict[str, Any]] = _medians(chosen)
         for row in chosen.itertuples():
             place = (row.task, row.recording, row.level, row.metric)
             by_place.setdefault(place, {})[row.method] = _figure(row)
         names = ("task", "recording", "level", "metric")
-        tables["Regression" if kind else "Classification"] = {
+        tables[str(title)] = {
             "methods": list(dict.fromkeys(chosen["method"])),
             "rows": [
                 dict(zip(names, place, strict=True)) | {"by": by} for place, by in by_place.items()
@@ -62,13 +65,18 @@ def _figure(row: Any) -> dict[str, str]:
     return {"value": f"{row.value:.3f}", "interval": interval}
 
 
-def compared(results: pd.DataFrame) -> list[str]:
-    """For each task, in how many recordings a simple method is better than ours."""
+def compared(results: pd.DataFrame, errors: Collection[str] = ()) -> list[str]:
+    """For each task, in how many recordings a simple method is better than ours.
+
+    Args:
+        errors: Metrics of which less is better.
+    """
     lines = []
     for (task, metric), rows in main_figures(results).groupby(["task", "metric"], sort=False):
         wide = rows.pivot(index="recording", columns="method", values="value")
         for method in [name for name in wide if name not in (OURS, "shifted", "mean")]:
-            better = int((wide[method] >= wide[OURS]).sum())
+            gain = wide[method] - wide[OURS]
+            better = int(((-gain if metric in errors else gain) >= 0).sum())
             if better:
                 lines.append(
                     f"{task}: {method} is as good as ours or better by {metric} in {better} of "

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from neurofmx.config import Params
 from neurofmx.data import store
-from neurofmx.data.cards import Card, RegressionTask
+from neurofmx.data.cards import Card
 from neurofmx.data.shards import Shards
+from neurofmx.data.tasks import RegressionTask
 from neurofmx.interpretability.capture import Captured, capture
 from neurofmx.interpretability.sae import SAEParams, Scaling, TopKSAE, fit_sae
 from neurofmx.interpretability.tuning import TuningParams

@@ -89,7 +89,7 @@ def _signal(name: str, sample: Sample, shards: Shards) -> Panel:
 def _task(name: str, task: dict[str, Any], sample: Sample) -> Panel:
     target, times, asked = (sample.arrays[f"{name}.{r}"] for r in ("target", "times", "asked"))
     title = f"{name}: {task['kind']}, {asked.sum()} of {len(asked)} times are asked"
-    if task["kind"] == "classification":
+    if "classes" in task:
         classes = [task["classes"][k] for k in target[:, 0].astype(int)]
         answers = [label if seen else "" for label, seen in zip(classes, asked, strict=True)]
         return Panel(title, 40, partial(_labels, times, answers))

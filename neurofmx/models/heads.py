@@ -4,60 +4,105 @@ Source: readout by unit embedding as in POYO, Azabou et al. 2023, arXiv:2310.160
 """
 
 import torch
-from einops import einsum
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neurofmx.tokenizers import Tokenizer
+from neurofmx.models.channel_heads import ChannelHead, ForecastHead, Projection
 
 
-class RegressionHead(nn.Module):
-    """Answers → values, in units of the target's deviation over the train split."""
+class DecodeHead(nn.Module):
+    """Answers → parameters of the answer's distribution, as the kind's `Likelihood` reads them.
 
-    def __init__(self, width: int, outputs: int):
+    Parameters are float32 whatever the precision of the model: likelihoods need its digits.
+
+    Args:
+        width: Width of the answers.
+        params: Numbers that are read out.
+    """
+
+    def __init__(self, width: int, params: int):
         super().__init__()
-        self.readout = nn.Linear(width, outputs)
+        self.readout = nn.Linear(width, params)
 
     def forward(
         self, answers: Float[Tensor, "batch query width"]
-    ) -> Float[Tensor, "batch query dim"]:
+    ) -> Float[Tensor, "batch query param"]:
         """A linear map."""
-        return self.readout(answers)
+        return self.readout(answers).float()
 
 
-class ClassificationHead(RegressionHead):
-    """Answers → one logit per class."""
+class RegressionHead(DecodeHead):
+    """Mean and log variance of each dimension, in units of the target's over the train split.
 
-
-class ChannelHead(nn.Module):
-    """Features of a token → the samples of each of its cells, by the channel's own embedding.
-
-    The samples of channel c are  W (features ⊙ g_c), with g_c the gain by which the tokenizer
-    reads the same channel: what is learned about a unit serves both ways.
-
-    Args:
-        width: Width of the features.
-        tokenizer: Whose cells are predicted.
+    The log variance begins at 0, that of the target itself, and is bounded, x → b tanh(x / b), so
+    that no early step makes one answer infinitely sure of itself.
     """
 
-    def __init__(self, width: int, tokenizer: Tokenizer):
-        super().__init__()
-        self.enter = nn.Linear(width, tokenizer.config.width)
-        self.readout = nn.Parameter(torch.empty(tokenizer.cell, tokenizer.config.width))
-        nn.init.normal_(self.readout, std=tokenizer.config.width**-1.0)
+    BOUND = 10.0  # deviations between e⁻⁵ and e⁵ of the target's
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(width, 2 * outputs)
+        nn.init.zeros_(self.readout.weight[outputs:])
+        nn.init.zeros_(self.readout.bias[outputs:])
 
     def forward(
-        self,
-        features: Float[Tensor, "batch token width"],
-        gain: Float[Tensor, "batch channel inner"],
-    ) -> Float[Tensor, "batch token channel sample"]:
-        """Predicted samples, normalised as the inputs are."""
-        samples = einsum(self.enter(features), self.readout, "b t w, s w -> b t s w")
-        return einsum(samples, gain, "b t s w, b c w -> b t c s")
+        self, answers: Float[Tensor, "batch query width"]
+    ) -> Float[Tensor, "batch query param"]:
+        """Means, then log variances."""
+        mean, log_variance = super().forward(answers).chunk(2, dim=-1)
+        return torch.cat([mean, self.BOUND * torch.tanh(log_variance / self.BOUND)], dim=-1)
+
+
+class ClassificationHead(DecodeHead):
+    """One logit per class."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(width, outputs)
+
+
+class OrdinalHead(DecodeHead):
+    """Logits c_k = g (θ_k − s) of P(y ≤ k): one score s, and thresholds θ that stay in order.
+
+    They begin where all classes are equally likely at s = 0. The gain g is fixed, as θ and s can
+    take any scale: it only makes their steps in training longer, for few distances are learnt.
+
+    Source: cumulative link, McCullagh 1980, doi:10.1111/j.2517-6161.1980.tb01109.x; one score for
+    all thresholds as in CORAL, Cao et al. 2020, arXiv:1901.07884.
+    """
+
+    GAIN = 3.0
+    CLOSEST = 1e-3  # between thresholds: a class that never occurs keeps a finite logarithm
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(width, 1)
+        even = torch.logit(torch.arange(1, outputs) / outputs) / self.GAIN
+        self.first = nn.Parameter(even[:1].clone())
+        # The inverse of softplus, log(eˣ − 1).
+        self.steps = nn.Parameter(torch.log(torch.expm1(even.diff() - self.CLOSEST)))
+
+    def forward(
+        self, answers: Float[Tensor, "batch query width"]
+    ) -> Float[Tensor, "batch query param"]:
+        """Of all classes but the last, which every value is below or in."""
+        steps = F.softplus(self.steps.float()) + self.CLOSEST
+        thresholds = torch.cat([self.first.float(), self.first.float() + steps.cumsum(0)])
+        return self.GAIN * (thresholds - super().forward(answers))
+
+
+class CircularHead(DecodeHead):
+    """Two numbers per angle, η = κ (cos μ, sin μ): its direction, and in its length how surely."""
+
+    def __init__(self, width: int, outputs: int):
+        super().__init__(width, 2 * outputs)
 
 
 HEADS: dict[str, type[nn.Module]] = {
     "regression": RegressionHead,
     "classification": ClassificationHead,
+    "ordinal": OrdinalHead,
+    "circular": CircularHead,
     "channels": ChannelHead,
+    "forecast": ForecastHead,
+    "contrastive": Projection,
 }

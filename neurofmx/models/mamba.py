@@ -4,6 +4,7 @@ Source: Dao & Gu 2024, arXiv:2405.21060.
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,20 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from neurofmx.models.scan import scan
+from neurofmx.models import kernels, pointwise
+from neurofmx.models.scan import choose, known, scan, step
+
+
+class MambaState(NamedTuple):
+    """What a mixer carries from token to token, in float32 at least; its size does not grow.
+
+    Attributes:
+        conv: The last d_conv − 1 inputs of the convolution.
+        ssm: State of each head.
+    """
+
+    conv: Float[Tensor, "batch before mixed"]
+    ssm: Float[Tensor, "batch head feature state"]
 
 
 class GatedRMSNorm(nn.Module):
@@ -23,11 +37,16 @@ class GatedRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(
-        self, x: Float[Tensor, "*batch width"], z: Float[Tensor, "*batch width"]
-    ) -> Float[Tensor, "*batch width"]:
+        self, x: Float[Tensor, "batch time width"], z: Float[Tensor, "batch time width"]
+    ) -> Float[Tensor, "batch time width"]:
         """Gate, then normalise."""
-        x = x * F.silu(z)
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight
+        return pointwise.gated_norm(x, z, self.weight, self.eps)
+
+    def step(
+        self, x: Float[Tensor, "batch width"], z: Float[Tensor, "batch width"]
+    ) -> Float[Tensor, "batch width"]:
+        """The same for one token."""
+        return F.rms_norm(x * F.silu(z), self.weight.shape, self.weight, self.eps)
 
 
 class Mamba2(nn.Module):
@@ -39,21 +58,29 @@ class Mamba2(nn.Module):
         d_conv: Width of the causal convolution (tokens).
         expand: Inner width as a multiple of `d_model`.
         headdim: Features of a head.
+        backend: What runs the scan (`neurofmx.models.scan.BACKENDS`).
     """
 
     def __init__(
-        self, d_model: int, d_state: int = 64, d_conv: int = 4, expand: int = 2, headdim: int = 64
+        self,
+        d_model: int,
+        d_state: int = 64,
+        d_conv: int = 4,
+        expand: int = 2,
+        headdim: int = 64,
+        backend: str = "auto",
     ):
         super().__init__()
+        self.backend = known(backend)
         self.d_inner, self.d_state, self.headdim = expand * d_model, d_state, headdim
         if self.d_inner % headdim:
             raise ValueError(
                 f"expand · d_model = {self.d_inner} is no multiple of headdim {headdim}"
             )
         self.n_heads = self.d_inner // headdim
-        mixed = self.d_inner + 2 * d_state  # x, B and C pass through the convolution
-        self.in_proj = nn.Linear(d_model, self.d_inner + mixed + self.n_heads, bias=False)
-        self.conv1d = nn.Conv1d(mixed, mixed, d_conv, groups=mixed, padding=d_conv - 1)
+        self.mixed = self.d_inner + 2 * d_state  # x, B and C pass through the convolution
+        self.in_proj = nn.Linear(d_model, self.d_inner + self.mixed + self.n_heads, bias=False)
+        self.conv1d = nn.Conv1d(self.mixed, self.mixed, d_conv, groups=self.mixed)
         # Step sizes start log-uniform in [0.001, 0.1] tokens; softplus is undone for the bias.
         dt = torch.exp(torch.linspace(math.log(1e-3), math.log(1e-1), self.n_heads))
         self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))
@@ -66,17 +93,66 @@ class Mamba2(nn.Module):
         self, u: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"] | None = None
     ) -> Float[Tensor, "batch time width"]:
         """Mix along time, causally; masked tokens change nothing but their own output."""
-        mixed = self.d_inner + 2 * self.d_state
-        z, xBC, dt = self.in_proj(u).split([self.d_inner, mixed, self.n_heads], dim=-1)
-        dt = F.softplus(dt + self.dt_bias)
+        return self.run(u, None, mask)[0]
+
+    def run(
+        self,
+        u: Float[Tensor, "batch time width"],
+        state: MambaState | None,
+        mask: Bool[Tensor, "batch time"] | None = None,
+    ) -> tuple[Float[Tensor, "batch time width"], MambaState]:
+        """The same for tokens that follow those which left `state`, and what they leave."""
+        before = self.initial(len(u)) if state is None else state
+        z, xBC, dt = self._project(u)
         if mask is not None:
-            xBC, dt = xBC * mask[..., None], dt * mask[..., None]
-        xBC = self.conv1d(rearrange(xBC, "b t c -> b c t"))[..., : u.shape[1]]
-        xBC = F.silu(rearrange(xBC, "b c t -> b t c"))
+            dt = dt * mask[..., None]
+        fast = choose(self.backend, u.device.type) == "mamba_ssm" and kernels.has_causal_conv()
+        causal_conv = kernels.causal_conv if fast else pointwise.causal_conv
+        weight = rearrange(self.conv1d.weight, "c 1 k -> c k")
+        xBC, conv = causal_conv(xBC, weight, self.conv1d.bias, before.conv, mask)
         x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
         x = rearrange(x, "b t (h p) -> b t h p", p=self.headdim)
-        y = scan(x, dt, -torch.exp(self.A_log), B, C) + x * self.D[:, None]
-        return self.out_proj(self.norm(rearrange(y, "b t h p -> b t (h p)"), z))
+        y, ssm = scan(x, dt, -self.A_log.exp(), B, C, before.ssm, self.backend, self.D)
+        y = self.norm(rearrange(y, "b t h p -> b t (h p)"), z)
+        return self.out_proj(y), MambaState(conv, ssm)
+
+    def step(
+        self,
+        u: Float[Tensor, "batch width"],
+        state: MambaState,
+        mask: Bool[Tensor, " batch"] | None = None,
+    ) -> tuple[Float[Tensor, "batch width"], MambaState]:
+        """The same for one token."""
+        z, xBC, dt = self._project(u)
+        if mask is not None:
+            xBC, dt = xBC * mask[..., None], dt * mask[..., None]
+        window = torch.cat([state.conv, xBC[:, None].to(state.conv.dtype)], dim=1)
+        taps = rearrange(self.conv1d.weight, "c 1 k -> k c")
+        xBC = F.silu((window * taps).sum(1) + self.conv1d.bias).to(xBC.dtype)
+        x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
+        x = rearrange(x, "b (h p) -> b h p", p=self.headdim)
+        y, ssm = step(x, dt, -self.A_log.to(dt.dtype).exp(), B, C, self.D, state.ssm)
+        y = self.norm.step(rearrange(y, "b h p -> b (h p)"), z)
+        return self.out_proj(y), MambaState(window[:, 1:], ssm)
+
+    def initial(self, batch: int) -> MambaState:
+        """The state before the first token."""
+        weight = self.conv1d.weight
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        conv = weight.new_zeros(batch, weight.shape[-1] - 1, self.mixed, dtype=wide)
+        heads = (batch, self.n_heads, self.headdim, self.d_state)
+        return MambaState(conv, weight.new_zeros(heads, dtype=wide))
+
+    def _project(
+        self, u: Float[Tensor, "*batch width"]
+    ) -> tuple[
+        Float[Tensor, "*batch inner"], Float[Tensor, "*batch mixed"], Float[Tensor, "*batch head"]
+    ]:
+        """z, x with B and C, and the step sizes, these in float32 at least."""
+        sizes = [self.d_inner, self.mixed, self.n_heads]
+        z, xBC, dt = self.in_proj(u).split(sizes, dim=-1)
+        wide = torch.promote_types(dt.dtype, torch.float32)
+        return z, xBC, F.softplus(dt.to(wide) + self.dt_bias)
 
 
 class MambaBlock(nn.Module):
@@ -90,10 +166,11 @@ class MambaBlock(nn.Module):
         expand: int = 2,
         headdim: int = 64,
         dropout: float = 0.0,
+        backend: str = "auto",
     ):
         super().__init__()
         self.norm = nn.RMSNorm(d_model, eps=1e-5)
-        self.mixer = Mamba2(d_model, d_state, d_conv, expand, headdim)
+        self.mixer = Mamba2(d_model, d_state, d_conv, expand, headdim, backend)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -102,36 +179,26 @@ class MambaBlock(nn.Module):
         """x + mixer(norm(x))."""
         return x + self.dropout(self.mixer(self.norm(x), mask))
 
-
-class MambaBackbone(nn.Module):
-    """A stack of `MambaBlock`s and a last norm; causal.
-
-    Args:
-        d_model: Width of the tokens.
-        n_blocks: Blocks.
-        d_state, d_conv, expand, headdim, dropout: As in `MambaBlock`.
-    """
-
-    def __init__(
+    def run(
         self,
-        d_model: int,
-        n_blocks: int,
-        d_state: int = 64,
-        d_conv: int = 4,
-        expand: int = 2,
-        headdim: int = 64,
-        dropout: float = 0.0,
-    ):
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            MambaBlock(d_model, d_state, d_conv, expand, headdim, dropout) for _ in range(n_blocks)
-        )
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
+        x: Float[Tensor, "batch time width"],
+        state: MambaState | None,
+        mask: Bool[Tensor, "batch time"] | None = None,
+    ) -> tuple[Float[Tensor, "batch time width"], MambaState]:
+        """The same for tokens that follow those which left `state`, and what they leave."""
+        y, state = self.mixer.run(self.norm(x), state, mask)
+        return x + self.dropout(y), state
 
-    def forward(
-        self, x: Float[Tensor, "batch time width"], mask: Bool[Tensor, "batch time"] | None = None
-    ) -> Float[Tensor, "batch time width"]:
-        """Features of each token, from it and those before it."""
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.norm(x)
+    def step(
+        self,
+        x: Float[Tensor, "batch width"],
+        state: MambaState,
+        mask: Bool[Tensor, " batch"] | None = None,
+    ) -> tuple[Float[Tensor, "batch width"], MambaState]:
+        """The same for one token."""
+        y, state = self.mixer.step(self.norm(x), state, mask)
+        return x + self.dropout(y), state
+
+    def initial(self, batch: int) -> MambaState:
+        """The state before the first token."""
+        return self.mixer.initial(batch)

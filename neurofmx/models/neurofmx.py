@@ -6,38 +6,49 @@ queries: a task at a time, or a signal at a time.
 """
 
 import dataclasses
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast, get_args
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from pandas import DataFrame
 from torch import Tensor, nn
 
-from neurofmx.batches import Batch, Cells, EventBatch, Hidden, ModelOutput, SignalBatch
+from neurofmx.batches import (
+    Batch,
+    Cells,
+    EventBatch,
+    HeadName,
+    Hidden,
+    ModelOutput,
+    SignalBatch,
+)
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
-from neurofmx.models.heads import HEADS, ChannelHead
-from neurofmx.models.mamba import MambaBackbone
+from neurofmx.models import checkpoint
+from neurofmx.models.backbone import MambaBackbone
+from neurofmx.models.channel_heads import (
+    ChannelHead,
+    ForecastHead,
+    Projection,
+    counted,
+    tokens_ahead,
+)
+from neurofmx.models.diffusion import Noise
+from neurofmx.models.features import last_known, mean, without
+from neurofmx.models.heads import HEADS
 from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec, tokenizer_config
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.popt import PopT
+from neurofmx.models.prior import LatentPrior
+from neurofmx.models.stream import Stream, wired
+from neurofmx.models.vocabulary import Known, Vocabulary
+from neurofmx.objectives.likelihoods import LIKELIHOODS
 from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
-from neurofmx.tokenizers.units import Key
 
-
-class Known(NamedTuple):
-    """Channels of a signal that have embeddings of their own, and regions that have."""
-
-    keys: list[Key]
-    regions: list[str]
-
-
-Vocabulary = dict[str, Known]  # by signal
+HEAD_NAMES: tuple[HeadName, ...] = get_args(HeadName)
 
 
 class NeuroFMX(nn.Module):
@@ -79,6 +90,9 @@ class NeuroFMX(nn.Module):
             model.width("d_state"),
             headdim=model.width("headdim"),
             dropout=model.dropout,
+            rates=model.rates,
+            fusion=model.fusion,
+            backend=model.backend,
         )
         finest = min(spec.patch * spec.dt for spec in config.signals.values())
         self.perceiver = PerceiverIO(
@@ -89,6 +103,8 @@ class NeuroFMX(nn.Module):
             model.width("n_heads"),
             model.dropout,
             (2 * finest, 4 * config.duration),
+            model.causal,
+            config.duration / model.width("n_latents") if model.causal else None,
         )
         self.queries = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(latent)) for name in [*config.tasks, *config.signals]}
@@ -105,13 +121,27 @@ class NeuroFMX(nn.Module):
             {name: ChannelHead(latent, self._tokenizer(name)) for name in self.sampled}
         )
         self.forecast = nn.ModuleDict(
-            {name: ChannelHead(width, self._tokenizer(name)) for name in self.sampled}
+            {
+                name: ForecastHead(width, self._tokenizer(name), len(ahead))
+                for name, ahead in self.horizons.items()
+            }
         )
+        self.contrastive = nn.ModuleDict({name: Projection(width) for name in config.signals})
+        # Last, so that the others begin the same without it.
+        self.prior = None if model.prior is None else LatentPrior(model, config.tasks)
 
     @property
     def sampled(self) -> list[str]:
         """Signals with samples that can be asked for; events have none."""
         return [n for n, spec in self.config.signals.items() if spec.tokenizer != "spikes"]
+
+    @property
+    def horizons(self) -> dict[str, list[int]]:
+        """How many tokens ahead each sampled signal is forecast; only those that can be."""
+        given, duration = self.config.model.horizons, self.config.duration
+        specs = {name: self.config.signals[name] for name in self.sampled}
+        ahead = {n: tokens_ahead(given, s.patch * s.dt, duration) for n, s in specs.items()}
+        return {name: tokens for name, tokens in ahead.items() if tokens}
 
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
@@ -123,11 +153,6 @@ class NeuroFMX(nn.Module):
         """Channels and regions that each signal's tokenizer knows."""
         units = {name: self._tokenizer(name).units for name in self.config.signals}
         return {name: Known(known.keys, known.regions) for name, known in units.items()}
-
-    def forget(self) -> None:
-        """Forget every channel, but not the regions; build the optimiser afterwards."""
-        for name in self.config.signals:
-            self._tokenizer(name).units.subset([])
 
     def extend(self, vocabulary: Vocabulary) -> None:
         """Give channels and regions embeddings; build the optimiser afterwards."""
@@ -141,33 +166,66 @@ class NeuroFMX(nn.Module):
         return self._tokenizer(signal).units.rows(recording, channels, regions)
 
     def cells(self, batch: Batch) -> dict[str, Cells]:
-        """What the tokens of each sampled signal are made of."""
-        return {name: self._tokenizer(name).cells(s) for name, s in batch.signals.items()}
+        """What the tokens of each sampled signal are made of.
 
-    def forward(self, batch: Batch, hidden: Hidden | None = None) -> ModelOutput:
-        """Latents, features in time and the answers of every head.
+        Raises:
+            ValueError: Counts do not say how they were normalised.
+        """
+        cells = {}
+        for name, signal in batch.signals.items():
+            tokenizer, counts = self._tokenizer(name), self.config.signals[name].counts
+            cells[name] = counted(tokenizer, signal) if counts else tokenizer.cells(signal)
+        return cells
+
+    def forward(
+        self,
+        batch: Batch,
+        hidden: Hidden | None = None,
+        heads: Collection[HeadName] = HEAD_NAMES,
+        noise: Noise | None = None,
+    ) -> ModelOutput:
+        """Latents, features in time and the answers of heads.
 
         Args:
             batch: Windows.
             hidden: Channels and patches that the model may not see (masked modelling).
+            heads: Which are to answer.
+            noise: What the prior is trained on, where it is (`LatentPrior.draw`).
+
+        Raises:
+            ValueError: No signal came.
         """
         given: dict[str, SignalBatch | EventBatch] = {**batch.signals, **batch.events}
+        if not given:
+            raise ValueError(f"a batch holds at least one of {', '.join(self.config.signals)}")
         features = {name: self.encode(name, signal, hidden) for name, signal in given.items()}
         tokens = torch.cat([f.tokens for f in features.values()], dim=1)
         mask = torch.cat([f.mask for f in features.values()], dim=1)
         times = torch.cat([f.middles for f in features.values()], dim=1)
-        latents = self.perceiver(tokens, mask, times, self.config.duration)
-        heads: dict[str, Tensor] = {}
-        for name, target in batch.targets.items():
+        ends = torch.cat([f.ends for f in features.values()], dim=1)
+        latents = self.perceiver(tokens, mask, times, self.duration(features), ends)
+        cells, ahead = self.cells(batch), self.horizons
+        found: dict[str, Tensor] = {}
+        near = features
+        if noise is not None:
+            assert self.prior is not None, "only a prior draws noise"
+            found |= self.prior.denoise(latents, batch, noise)
+            near = {name: without(f, noise.alone) for name, f in features.items()}
+        for name, target in batch.targets.items() if "decode" in heads else ():
             if name in self.decode:
-                answers = self.ask(name, latents, features, target.times)
-                heads |= {f"answer.{name}": answers, f"decode.{name}": self.decode[name](answers)}
+                answers = self.ask(name, latents, near, target.times)
+                found |= {f"answer.{name}": answers, f"decode.{name}": self.decode[name](answers)}
         for name, signal in batch.signals.items():
-            gain, _ = self._tokenizer(name).embeddings(signal)
-            answers = self.ask(name, latents, features, features[name].middles)
-            heads[f"reconstruct.{name}"] = self.reconstruct[name](answers, gain)
-            heads[f"forecast.{name}"] = self.forecast[name](features[name].tokens, gain)
-        return ModelOutput(latents, features, heads, self.cells(batch))
+            gain, rate = self._tokenizer(name).embeddings(signal)[0], cells[name].rate
+            if "reconstruct" in heads:
+                answers = self.ask(name, latents, near, features[name].middles)
+                found[f"reconstruct.{name}"] = self.reconstruct[name](answers, gain, rate)
+            if "forecast" in heads and name in ahead:
+                found[f"forecast.{name}"] = self.forecast[name](features[name].tokens, gain, rate)
+        for name, sequence in features.items() if "contrastive" in heads else ():
+            found[f"contrastive.{name}"] = self.contrastive[name](mean(sequence))
+        ahead = {name: tokens for name, tokens in ahead.items() if name in batch.signals}
+        return ModelOutput(latents, features, found, cells, ahead)
 
     def encode(
         self, name: str, signal: SignalBatch | EventBatch, hidden: Hidden | None = None
@@ -196,18 +254,63 @@ class NeuroFMX(nn.Module):
         """
         asked = self.queries[query].expand(*times.shape, -1)
         for name, sequence in features.items():
-            asked = asked + self.nearest[name](_at(sequence, times))
-        return self.perceiver.answer(latents, asked, times, self.config.duration)
+            known = last_known(sequence, times, self.config.model.causal)
+            asked = asked + self.nearest[name](known)
+        return self.perceiver.answer(latents, asked, times, self.duration(features))
+
+    def duration(self, features: dict[str, TokenizedSequence]) -> float:
+        """Over which latents are spread (s); without features that of a whole window."""
+        if not self.config.model.causal or not features:
+            return self.config.duration
+        return max(float(f.ends.max()) for f in features.values() if len(f))
 
     def _tokenizer(self, name: str) -> Tokenizer:
         return cast(Tokenizer, self.tokenizers[name])
 
+    def answer(
+        self, task: str, params: Float[Tensor, "*query param"]
+    ) -> tuple[Float[Tensor, "*query output"], Float[Tensor, "*query output"]]:
+        """What `heads["decode.<task>"]` of an output says: values and their standard deviation.
+
+        Both are in the target's own unit; of classes, the probability of each.
+        """
+        spec = self.config.tasks[task]
+        likelihood = LIKELIHOODS[spec.kind]
+        spread = likelihood.spread(params)
+        scale = torch.tensor(spec.scale or 1.0).to(spread)
+        return self.untasked(task, likelihood.predict(params)), spread * scale
+
     def untasked(
         self, task: str, values: Float[Tensor, "*batch dim"]
     ) -> Float[Tensor, "*batch dim"]:
-        """Outputs of a regression head in the target's own unit."""
+        """Scaled values in the target's own unit; angles and classes are so already."""
         spec = self.config.tasks[task]
-        return values * torch.tensor(spec.scale).to(values) + torch.tensor(spec.mean).to(values)
+        mean, scale = (torch.tensor(x).to(values) for x in (spec.mean or 0.0, spec.scale or 1.0))
+        return values * scale + mean
+
+    def sample(
+        self,
+        n: int,
+        condition: str | Sequence[float] | None = None,
+        steps: int = 50,
+        eta: float = 0.0,
+        guidance: float = 1.0,
+        *,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "batch latent width"]:
+        """Latents that the prior holds likely; `ask(…, latents, {}, times)` decodes them.
+
+        Args:
+            condition: Of the prior's task: a class, or values in the task's own unit.
+            steps, eta, guidance, generator: As in `DiffusionPrior.sample`.
+
+        Raises:
+            UserError: The model has no prior, or its task no such class.
+        """
+        if self.prior is None:
+            raise UserError("the model has no prior to sample from; set model.prior and train it")
+        told = None if condition is None else self.prior.condition(condition).expand(n, -1)
+        return self.prior.sample(n, told, steps, eta, guidance, generator=generator)
 
     @classmethod
     def from_config(cls, config: "NeuroFMX.Config | dict[str, Any]") -> "NeuroFMX":
@@ -221,25 +324,32 @@ class NeuroFMX(nn.Module):
         """The model that `save_pretrained` wrote.
 
         Raises:
-            UserError: There is no model in the folder.
+            UserError: There is no model in the folder, or its two files do not fit together.
         """
-        folder = Path(folder)
-        if not (folder / "model.safetensors").exists():
-            raise UserError(f"{folder} holds no model.safetensors; run `neurofmx pretrain` first")
-        model = cls.from_config(json.loads((folder / "config.json").read_text()))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model = cls.from_config(checkpoint.read_config(Path(folder)))
+        checkpoint.load_tensors(model, Path(folder))
         return model.eval()
 
     def save_pretrained(self, folder: Path | str) -> None:
         """Write `model.safetensors` and `config.json`, each all or nothing."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / ".model.tmp"
-        state = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(state, temporary)
-        os.replace(temporary, folder / "model.safetensors")
-        temporary.write_text(self.config.model_dump_json(indent=1) + "\n")
-        os.replace(temporary, folder / "config.json")
+        checkpoint.save(self, self.config.model_dump_json(indent=1), Path(folder))
+
+    def num_parameters(self, trained: bool = False) -> int:
+        """Numbers in all parameters, or in those that are trained."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trained)
+
+    def stream(self, recording: str, channels: DataFrame, batch: int = 1) -> Stream:
+        """A decoder that takes samples as they come; the model has to be causal.
+
+        Args:
+            recording: Whose channels come; one that the model has seen, or not.
+            channels: `Shards.channels`: how they were normalised, and where they lie.
+            batch: Recordings side by side that are wired alike.
+
+        Raises:
+            UserError: The model is not causal, or the table does not know the recording.
+        """
+        return Stream(self, wired(self, recording, channels), batch)
 
 
 def untrained(config: NeuroFMX.Config, vocabulary: Vocabulary, seed: int) -> NeuroFMX:
@@ -249,14 +359,3 @@ def untrained(config: NeuroFMX.Config, vocabulary: Vocabulary, seed: int) -> Neu
         model = NeuroFMX(config)
         model.extend({name: known for name, known in vocabulary.items() if name in config.signals})
     return model
-
-
-def _at(
-    sequence: TokenizedSequence, times: Float[Tensor, "batch query"]
-) -> Float[Tensor, "batch query width"]:
-    """The last token to have begun by each time, 0 where it is masked (s from window's start)."""
-    starts = sequence.starts.float().contiguous()
-    # A query lies on the edge of a token to within rounding: it is of the token that begins there.
-    index = torch.searchsorted(starts, times + 1e-6, right=True).sub(1).clamp(min=0)
-    tokens = sequence.tokens * sequence.mask[..., None]
-    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))

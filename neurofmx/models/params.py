@@ -2,13 +2,18 @@
 
 from typing import Any, Literal
 
+from pydantic import PositiveFloat, PositiveInt
+
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
+from neurofmx.models.diffusion import DiffusionPrior
 from neurofmx.tokenizers import TOKENIZERS
+from neurofmx.types import TaskKind
 
-Size = Literal["tiny", "small", "base", "medium", "large"]
+Size = Literal["tiny", "small", "medium", "base", "large"]
 
-# Widths by size; each can be overridden by its own key.
+# Widths by size; each can be overridden by its own key. With the prior and three rates they make
+# about 20M, 150M, 230M and 620M parameters from `small` on.
 _WIDTHS = (
     "d_model",
     "n_blocks",
@@ -18,15 +23,17 @@ _WIDTHS = (
     "latent_dim",
     "n_layers",
     "n_heads",
+    "prior_width",
+    "prior_n_layers",
 )
 SIZES: dict[str, dict[str, int]] = {
     size: dict(zip(_WIDTHS, widths, strict=True))
     for size, widths in {
-        "tiny": (64, 2, 32, 32, 16, 64, 1, 4),  # a laptop, one recording
-        "small": (512, 6, 64, 64, 64, 512, 2, 8),
-        "base": (768, 16, 64, 64, 128, 512, 3, 8),
-        "medium": (1024, 18, 64, 64, 128, 512, 3, 8),
-        "large": (1536, 32, 64, 64, 256, 768, 4, 8),
+        "tiny": (64, 2, 32, 32, 16, 64, 1, 4, 64, 2),  # a laptop, one recording
+        "small": (384, 4, 64, 64, 64, 320, 2, 8, 192, 2),
+        "medium": (768, 9, 128, 64, 128, 512, 3, 8, 512, 4),
+        "base": (768, 16, 64, 64, 128, 512, 3, 8, 512, 6),
+        "large": (1024, 24, 128, 64, 256, 768, 4, 8, 768, 8),
     }.items()
 }
 
@@ -39,12 +46,14 @@ class SignalSpec(Params):
         patch: Samples per token.
         dt: Duration of a sample (s); of events, what one is said to last.
         grid: Shape that the channels have in space; [] where they have none.
+        counts: Whether it is of counts, whose rates the heads tell.
     """
 
     tokenizer: str
     patch: int
     dt: float
     grid: list[int] = []
+    counts: bool = False
 
 
 class TaskSpec(Params):
@@ -52,12 +61,13 @@ class TaskSpec(Params):
 
     Attributes:
         kind: Row of `HEADS`.
-        outputs: Dimensions, or classes.
-        mean, scale: Of the target over the train split; answers are in units of `scale`.
-        classes: Labels of a classification.
+        outputs: Dimensions, angles or classes.
+        mean, scale: Of the target over the train split; answers are in units of `scale`. Of an
+            angle they are 0 and 1; classes have none.
+        classes: Labels of the classes, where they have an order in theirs.
     """
 
-    kind: Literal["regression", "classification"]
+    kind: TaskKind
     outputs: int
     mean: list[float] = []
     scale: list[float] = []
@@ -69,7 +79,14 @@ class ModelParams(Params):
 
     Attributes:
         n_seeds: Seeds of the PopT.
+        rates: Tokens that a step of each stream of the backbone stands for.
+        fusion: How the streams become one; row of `FUSIONS`.
+        causal: Whether no answer may depend on what comes after it, so that it can stream.
+        backend: What runs the scan; `auto` takes the fastest that is there.
+        horizons: How far ahead channels are forecast (s); each falls on the nearest later token,
+            and those beyond the longest window are left out.
         tokenizers: By row of `TOKENIZERS`, options of its `Config`.
+        prior: Of the latent diffusion prior; None: the model has none.
     """
 
     size: Size = "tiny"
@@ -82,12 +99,19 @@ class ModelParams(Params):
     n_layers: int | None = None
     n_heads: int | None = None
     n_seeds: int = 4
+    rates: list[PositiveInt] = [1, 4, 16]
+    fusion: Literal["concat", "add", "attention"] = "concat"
+    causal: bool = False
+    backend: Literal["auto", "reference", "chunked", "compiled", "mamba_ssm"] = "auto"
+    horizons: list[PositiveFloat] = [0.1, 0.25, 0.5, 1.0]
     dropout: float = 0.1
     tokenizers: dict[str, dict[str, Any]] = {}
+    prior: DiffusionPrior.Config | None = None
 
     def width(self, name: str) -> int:
         """A width: its own key, else that of `size`."""
-        own = getattr(self, name)
+        of_prior = name.startswith("prior_")
+        own = getattr(self.prior if of_prior else self, name.removeprefix("prior_"), None)
         return SIZES[self.size][name] if own is None else own
 
 

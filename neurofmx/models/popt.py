@@ -1,13 +1,19 @@
 """PopT: aggregate over a population without knowing its size or order.
 
-k learned seeds attend to the channels of a patch; their answers are joined. It is permutation
-invariant, and a masked channel has weight zero. Keys and values are the channels themselves:
-projections of them would be linear maps that fold into `seeds` and `join`, at many times the
-cost. Values are not normalised, since how strongly a channel fires is what it has to say.
+k learned seeds attend to the channels x_c of a patch, and their answers are joined:
+
+    y = norm(W [a_1, …, a_k])        a_i = Σ_c softmax_c(⟨s_i, x_c⟩ / √width) x_c
+
+It is permutation invariant, and what a masked channel holds plays no part, even NaN. Keys and
+values are the channels themselves: projections of them would be linear maps that fold into `seeds`
+and `join`, at many times the cost. Values are not normalised, since how strongly a channel fires is
+what it has to say.
 
 Source: pooling by multi-head attention, Lee et al. 2019 (Set Transformer), arXiv:1810.00825; as a
 population module, Chau et al. 2024 (PopT), arXiv:2406.03044.
 """
+
+import dataclasses
 
 import torch
 from einops import einsum, rearrange
@@ -34,8 +40,8 @@ class PopT(nn.Module):
 
     def forward(self, population: Population) -> Float[Tensor, "batch token width"]:
         """One token per patch; a window without a valid channel gives the same token always."""
-        weight = self.attention(population)
-        pooled = rearrange(population.weighted(weight), "b t k w -> b t (k w)")
+        shown = _shown(population)
+        pooled = rearrange(shown.weighted(self.attention(shown)), "b t k w -> b t (k w)")
         return self.norm(self.join(pooled))
 
     def attention(self, population: Population) -> Float[Tensor, "batch token seed channel"]:
@@ -49,3 +55,14 @@ class PopT(nn.Module):
         # A finite floor, so that a window without channels gives zeros and not NaN.
         floor = torch.finfo(scores.dtype).min
         return scores.masked_fill(~shown, floor).softmax(dim=-1) * shown
+
+
+def _shown(population: Population) -> Population:
+    """Zeros in place of masked channels: weight 0 does not silence NaN."""
+    hidden = ~population.mask[..., None]
+    return dataclasses.replace(
+        population,
+        features=population.features.masked_fill(hidden[:, None], 0.0),
+        gain=population.gain.masked_fill(hidden, 0.0),
+        bias=population.bias.masked_fill(hidden, 0.0),
+    )

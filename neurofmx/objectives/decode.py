@@ -1,45 +1,42 @@
-"""Decode behaviour: squared error of scaled targets, cross-entropy of classes."""
+"""Decode behaviour: how likely the answers were under what the model says of them."""
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neurofmx.batches import Batch, Hidden, ModelOutput
+from neurofmx.objectives.likelihoods import LIKELIHOODS
 
 
 def decode(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, ""]:
-    """Mean loss over tasks, each a mean over the queries that have an answer.
+    """Mean loss over tasks, each a mean over the queries that have an answer; 0 without any.
 
-    Targets are in units of their deviation, so a squared error of 1 is that of the mean.
-
-    Source: least squares and maximum likelihood; Bishop 2006, sections 3.1 and 4.3.
+    Source: maximum likelihood; the distributions are those of `LIKELIHOODS`.
     """
-    losses = []
+    means, asked = [], []
     for name, target in batch.targets.items():
-        prediction, mask = output.heads[f"decode.{name}"], target.mask
-        if not mask.any():
-            continue
-        if target.kind == "classification":
-            losses.append(F.cross_entropy(prediction[mask], target.values[mask][:, 0].long()))
-        else:
-            losses.append(F.mse_loss(prediction[mask], target.values[mask]))
-    return sum(losses, start=output.latents.new_zeros(())) / max(1, len(losses))
+        params = output.heads[f"decode.{name}"]
+        # Whatever stands where nothing is defined must reach neither the loss nor its gradient.
+        values = torch.where(target.mask[..., None], target.values, 0.0)
+        means.append(_mean(LIKELIHOODS[target.kind].loss(params, values), target.mask))
+        asked.append(target.mask.any())
+    if not means:
+        return output.latents.new_zeros(())
+    return _mean(torch.stack(means), torch.stack(asked))
 
 
 def unexplained(output: ModelOutput, batch: Batch) -> Float[Tensor, " task"]:
-    """What is left to explain of each task: 0 is perfect, 1 is the train mean or a blind guess.
+    """What is left to explain of each task: 0 is perfect, 1 the train mean or a blind guess.
 
-    Squared error of scaled targets, and errors of the most probable class over those of guessing
-    among the classes. Unlike cross-entropy it does not grow with the confidence of a wrong answer,
-    so it tells which weights decode best. NaN for a task that the batch does not ask.
+    NaN for a task that the batch does not ask.
     """
     left = []
     for name, target in batch.targets.items():
-        prediction, truth = output.heads[f"decode.{name}"][target.mask], target.values[target.mask]
-        if target.kind == "classification":
-            wrong = (prediction.argmax(-1) != truth[:, 0].long()).float().mean()
-            left.append(wrong / (1 - 1 / prediction.shape[-1]))
-        else:
-            left.append((prediction - truth).square().mean())
+        params, values = output.heads[f"decode.{name}"][target.mask], target.values[target.mask]
+        left.append(LIKELIHOODS[target.kind].unexplained(params, values).mean())
     return torch.stack(left)
+
+
+def _mean(values: Float[Tensor, "*any"], mask: Bool[Tensor, "*any"]) -> Float[Tensor, ""]:
+    """Over what the mask holds true; 0 where that is nothing."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)

@@ -4,11 +4,11 @@ Hidden channels make it co-smoothing: what one unit does is told from the rest o
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
 from neurofmx.batches import Batch, Cells, Hidden, ModelOutput
+from neurofmx.objectives.deviance import deviance, means, summed
 
 
 def hide(cells: dict[str, Cells], channels: float, tokens: float, generator: Generator) -> Hidden:
@@ -32,18 +32,18 @@ def hide(cells: dict[str, Cells], channels: float, tokens: float, generator: Gen
 
 
 def masked(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, ""]:
-    """Mean squared error over the hidden samples, in units of each channel's deviation.
+    """Mean deviance over the hidden samples that were seen, as in `deviance`.
+
+    0 where nothing is hidden.
 
     Source: masked autoencoding, He et al. 2021, arXiv:2111.06377; for populations of neurons, Ye
     & Pandarinath 2021 (NDT), arXiv:2108.01210.
     """
-    losses = []
+    parts = []
     for name, cells in output.cells.items():
         if hidden is None:
             continue
         asked = hidden.tokens[name][:, :, None, None] | hidden.channels[name][:, None, :, None]
-        asked = asked & cells.seen
-        if asked.any():
-            prediction = output.heads[f"reconstruct.{name}"]
-            losses.append(F.mse_loss(prediction[asked], cells.values[asked]))
-    return sum(losses, start=output.latents.new_zeros(())) / max(1, len(losses))
+        loss, seen = deviance(output.heads[f"reconstruct.{name}"], cells)
+        parts.append(summed(loss, asked & seen))
+    return means(parts, output.latents.new_zeros(()))

@@ -1,4 +1,4 @@
-"""adapt: to each recording that pretraining never saw, with the core frozen."""
+"""adapt: to each recording that pretraining never saw, by an adapter on the frozen core."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,8 @@ from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX
-from neurofmx.models.adapters import AdapterName, adapt
+from neurofmx.models.adapter_files import WEIGHTS, save_adapter
+from neurofmx.models.adapters import AdapterName, AdapterOptions, adapt
 from neurofmx.stages import base
 from neurofmx.stages.pretrain import CODE, vocabulary
 from neurofmx.training.engines import OptimizerParams
@@ -25,11 +26,13 @@ class Params(StageParams):
 
     Attributes:
         adapter: Row of `ADAPTERS`.
+        options: Sizes of what it adds.
         fit: How long each recording is adapted to.
         threads: Threads of the processor.
     """
 
     adapter: AdapterName = "unit_id"
+    options: AdapterOptions = AdapterOptions()
     fit: FitParams = FitParams(epochs=50, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
     threads: int = Field(1, ge=1)
 
@@ -56,17 +59,20 @@ def run(params: Params) -> None:
 
 
 def _adapt(recording: str, shards: Shards, params: Params) -> tuple[str, Progress]:
-    """Adapt to one recording; returns the hash of its weights and how the run went."""
+    """Adapt to one recording; returns the hash of its adapter and how the run went."""
     folder = base.folder(STAGE) / recording
     folder.mkdir(exist_ok=True)
-    pretrained = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
-    model = adapt(pretrained, vocabulary(shards, [recording]), params.adapter, params.seed)
+    core, known = (
+        NeuroFMX.from_pretrained(base.STORAGE / "pretrain"),
+        vocabulary(shards, [recording]),
+    )
+    model = adapt(core, known, params.adapter, params.seed, params.options)
     with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
         code = base.code_version(*CODE)
         fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code, log)
         progress = fit.run(f"{STAGE} {recording}")
-    model.save_pretrained(folder)
-    return base.file_digest(folder / "model.safetensors"), progress
+    save_adapter(folder, model, core, params.adapter, params.options)
+    return base.file_digest(folder / WEIGHTS), progress
 
 
 def _prune(folder: Path, recordings: list[str]) -> None:

@@ -30,6 +30,7 @@ from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.queries import read_queries
 from neurofmx.evaluation.table import COLUMNS, Scored, figures, picture
 from neurofmx.models import NeuroFMX, untrained
+from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base
 from neurofmx.training.inference import Answers, answers
 from neurofmx.types import AlignedRecording
@@ -112,13 +113,11 @@ def run(params: Params) -> None:
 
 def _decoder(recording: str, card: Card, seed: int) -> Decoder | None:
     """The pretrained model, the adapted one where pretraining left the recording out, or None."""
-    if recording in base.read_manifest("pretrain")["recordings"]:
-        folder, level = base.STORAGE / "pretrain", "trial"
-    elif recording in base.read_manifest("adapt")["outputs"]:
-        folder, level = base.STORAGE / "adapt" / recording, "recording"
-    else:
-        return None
-    model = NeuroFMX.from_pretrained(folder)
+    model, level = NeuroFMX.from_pretrained(base.STORAGE / "pretrain"), "trial"
+    if recording not in base.read_manifest("pretrain")["recordings"]:
+        if recording not in base.read_manifest("adapt")["outputs"]:
+            return None
+        model, level = load_adapter(model, base.STORAGE / "adapt" / recording), "recording"
     return Decoder(model, untrained(model.config, model.vocabulary, seed), level)
 
 
@@ -137,10 +136,11 @@ def _examine(
         if not all(len(asked) for asked in queries.values()):
             continue  # the recording does not show this task in every split
         problem = Problem(aligned, card, task, shards, positions, queries)
-        _check_order(ours[task], problem)
+        found = ours[task]
+        _check_order(found, problem)
         read, spent = _timed(probe, control[task], problem, params.baselines)
         scored = [
-            Scored(OURS, Prediction(ours[task].prediction, size), cost),
+            Scored(OURS, Prediction(found.prediction, size, spread=found.spread), cost),
             Scored(UNTRAINED, read, control_cost + spent),
         ]
         for method, baseline in BASELINES.items():

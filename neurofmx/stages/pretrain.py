@@ -50,10 +50,13 @@ class Params(StageParams):
         threads: Threads of the processor for training; the result depends on it in the last bits.
         beside: Folders or URLs of other data sets' windows (a kept `storage/tokenize`) that are
             trained on too; `fit.loader.phases` weighs them.
+        teacher: Folder of a pretrained model to learn from by the objective `distill`: a kept
+            `storage/pretrain` of a larger size, made from the same windows.
     """
 
     model: ModelParams = ModelParams()
     beside: list[str] = []
+    teacher: str | None = None
     fit: FitParams = FitParams()
     threads: int = Field(1, ge=1)
 
@@ -73,7 +76,10 @@ def run(params: Params) -> None:
         model = untrained(configure(shards, params.model), known, params.seed)
         with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
             code = base.code_version(*CODE)
-            fit = Fit(model, shards, recordings, params.fit, params.seed, folder, code, log)
+            teacher = NeuroFMX.from_pretrained(params.teacher) if params.teacher else None
+            fit = Fit(
+                model, shards, recordings, params.fit, params.seed, folder, code, log, teacher
+            )
             progress = fit.run(f"{STAGE} {params.dataset}")
         model.save_pretrained(folder)
         report.values |= {
@@ -100,6 +106,7 @@ def configure(shards: Windows, model: ModelParams) -> NeuroFMX.Config:
             patch=about["patch"],
             dt=about["dt"] or EVENT,
             grid=about["grid"],
+            counts=about["stabilise"],
         )
         for name, about in sorted(shards.signals.items())
     }

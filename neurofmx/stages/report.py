@@ -13,6 +13,7 @@ from neurofmx.data import store
 from neurofmx.data.align import fitted, recovered
 from neurofmx.data.cards import FOLDER, Card, load_card
 from neurofmx.data.slices import Slices
+from neurofmx.evaluation import METRICS
 from neurofmx.interpretability import figures, signals
 from neurofmx.interpretability.report import (
     compared,
@@ -71,6 +72,7 @@ def _content(
     tables.pop("status", None)
     drawn, score_figures, decoded_figures = _figures(card, results, predictions, tables)
     failed = json.loads(_path("interpret", "failed.json").read_text())
+    errors = [name for name, metric in METRICS.items() if metric.perfect == 0]
     left_out = [f"{name}: {why}." for name, why in manifests["evaluate"]["left_out"].items()]
     return {
         "card": card,
@@ -78,27 +80,20 @@ def _content(
         "score_figures": score_figures,
         "decoded_figures": decoded_figures,
         "results": results_tables(results),
-        "variants": {m: VARIANTS[m] for m in main_figures(results)["metric"].unique()},
+        "variants": {m: METRICS[m].variant for m in main_figures(results)["metric"].unique()},
         "sections": _sections(tables, metrics),
         "model": _model(metrics, manifests["pretrain"]["recordings"]),
         "recordings": _recordings(manifests),
         "quarantine": json.loads(_path("validate", "quarantine.json").read_text()),
         "warnings": warning_rows(json.loads(_path("validate", "warnings.json").read_text())),
         "clocks": _clocks(metrics),
-        "caveats": [*failed, *compared(results), *left_out, *CAVEATS],
+        "caveats": [*failed, *compared(results, errors), *left_out, *CAVEATS],
         "run_card": _run_card(card, params, manifests, metrics),
         "costs": [
             [s, f"{m['seconds']:.1f}", f"{m['peak_memory_mb']:.0f}"] for s, m in metrics.items()
         ],
         **_inside(tables),
     }
-
-
-VARIANTS = {
-    "r2": "1 − SS_residual / SS_total about the test mean, mean over dimensions, never clipped",
-    "accuracy": "share of queries whose most probable class is the true one",
-    "balanced_accuracy": "accuracy within each class, averaged over classes",
-}
 
 
 def _path(stage: str, name: str) -> Path:
@@ -117,18 +112,23 @@ def _figures(
             figures.scores(rows, task, metric), f"scores-{task}", 380
         )
         scores.append((f"scores_{task}", f"{task}: {metric} of each recording, with intervals."))
-        if metric == "r2":
+        classes = _classes(task)
+        if not classes:
             for kind, recording in level.items():
                 name = f"traces_{task}_{kind}"
                 figure = figures.traces(predictions, recording, task)
                 dims = predictions.loc[predictions["task"] == task, "dim"].nunique()
                 drawn[name] = figures.html(figure, name, 140 + 180 * dims)
                 decoded.append(
-                    (name, f"{task} in {recording} (held out: {kind}), start of the test split.")
+                    (
+                        name,
+                        f"{task} in {recording} (held out: {kind}), start of the test split; "
+                        "shaded: two of the standard deviations that our model gives itself.",
+                    )
                 )
         else:
             name = f"confusion_{task}"
-            figure = figures.confusion(predictions, task, _classes(task))
+            figure = figures.confusion(predictions, task, classes)
             drawn[name] = figures.html(figure, name, 420)
             decoded.append((name, f"{task}: test queries of all recordings, counted."))
     drawn |= _signals(card)
@@ -167,7 +167,8 @@ def _signals(card: Card) -> dict[str, str]:
 
 
 def _classes(task: str) -> list[str]:
-    return json.loads(_path("tokenize", "tasks.json").read_text())[task]["classes"]
+    """Labels of a task, none where it asks for numbers."""
+    return json.loads(_path("tokenize", "tasks.json").read_text())[task].get("classes", [])
 
 
 def _sections(tables: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
@@ -194,7 +195,7 @@ def _model(metrics: dict[str, Any], recordings: list[str]) -> list[list[str]]:
         ["parameters", f"{metrics['pretrain']['parameters']:,}"],
         ["steps", str(metrics["pretrain"]["steps"])],
         ["pretrained on", f"{metrics['pretrain']['recordings']} recordings"],
-        ["adapted to", f"{metrics['adapt']['recordings']} recordings, core frozen"],
+        ["adapted to", f"{metrics['adapt']['recordings']} recordings"],
         ["choices", ", ".join(f"{k} {v}" for k, v in chosen.items())],
         *(
             [

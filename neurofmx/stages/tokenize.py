@@ -13,9 +13,10 @@ from pydantic import Field
 
 from neurofmx.config import StageParams
 from neurofmx.data import cards, parts, store, windows
-from neurofmx.data.cards import Card, ClassificationTask
+from neurofmx.data.cards import Card
 from neurofmx.data.shard_index import FILE
 from neurofmx.data.shards import Shards
+from neurofmx.data.tasks import LabelTask
 from neurofmx.stages import base
 
 STAGE = "tokenize"
@@ -96,7 +97,7 @@ def _with_classes(card: Card) -> Card:
     """The card with the labels of every classification task, over all recordings."""
     tasks = dict(card.tasks)
     for task, spec in tasks.items():
-        if isinstance(spec, ClassificationTask) and spec.classes is None:
+        if isinstance(spec, LabelTask) and spec.classes is None:
             found: set[str] = set()
             for name in base.read_manifest("align")["outputs"]:
                 recording = store.read_aligned(_aligned(name))

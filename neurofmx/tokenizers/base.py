@@ -123,6 +123,11 @@ class Tokenizer(nn.Module):
         """Samples of a cell, which the heads predict."""
         return self.config.patch
 
+    @property
+    def history(self) -> int:
+        """Tokens before its own that `describe` reads to describe one."""
+        return 0
+
     def prepare(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """What an array needs that did not come through the loader, which has prepared its own."""
         return values
@@ -133,8 +138,14 @@ class Tokenizer(nn.Module):
         values = signal.values.masked_fill(~seen, 0.0)  # a product would keep NaN
         return Cells(*(cut(x, self.config.patch) for x in (values, seen)))
 
-    def describe(self, cells: Cells) -> Float[Tensor, "batch token channel feature"]:
-        """φ: what a channel's samples say, whichever channel it is; causal in the tokens."""
+    def describe(
+        self, cells: Cells, before: int = 0
+    ) -> Float[Tensor, "batch token channel feature"]:
+        """φ: what a channel's samples say, whichever channel it is; causal in the tokens.
+
+        Args:
+            before: Cells at the start that are read, but not described.
+        """
         raise NotImplementedError("each tokenizer has its own")
 
     def embeddings(
@@ -153,18 +164,33 @@ class Tokenizer(nn.Module):
             shown: False for channels of the cells that are hidden, besides the padding.
         """
         assert isinstance(signal, SignalBatch), "only spikes are tokenized per event"
-        cells = self.cells(signal)
-        seen = cells.seen.any(dim=3)
-        present, valid = seen.any(dim=1), seen.any(dim=2)
-        population = Population(
-            self.describe(cells),
-            self.mixing,
-            *self.embeddings(signal),
-            present if shown is None else present & shown,
-        )
-        tokens = self.pool(population) * valid[..., None]
+        tokens, valid = self.pooled(self.cells(signal), self.embeddings(signal), shown)
         duration = torch.tensor(self.config.patch * signal.dt, dtype=torch.float64)
         return TokenizedSequence(tokens, signal.t0, duration, valid)
+
+    def pooled(
+        self,
+        cells: Cells,
+        embeddings: tuple[
+            Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]
+        ],
+        shown: Bool[Tensor, "batch channel"] | None = None,
+        before: int = 0,
+    ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch token"]]:
+        """Tokens, and which of them are valid.
+
+        Args:
+            embeddings: Gain and bias of each channel of the cells.
+            shown: As in `tokenize`.
+            before: As in `describe`.
+        """
+        seen = cells.seen[:, before:].any(dim=3)
+        present, valid = seen.any(dim=1), seen.any(dim=2)
+        shown = present if shown is None else present & shown
+        features = self.describe(cells, before)
+        return self.pool(Population(features, self.mixing, *embeddings, shown)) * valid[
+            ..., None
+        ], valid
 
     def forward(
         self,

@@ -56,6 +56,11 @@ class BinnedTokenizer(Tokenizer):
     def _slower(self) -> list[int]:
         return [rate for rate in self.config.rates if rate > 1]
 
+    @property
+    def history(self) -> int:
+        """Those of the slowest mean."""
+        return max([1, *self._slower]) - 1
+
     def prepare(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Square roots, whose variance does not grow with the mean count."""
         return values.abs().sqrt() * values.sign()
@@ -65,13 +70,15 @@ class BinnedTokenizer(Tokenizer):
         cells = super().cells(signal)
         return Cells(*(self._grouped(x).flatten(-2) for x in (cells.values, cells.seen)))
 
-    def describe(self, cells: Cells) -> Float[Tensor, "batch token channel feature"]:
+    def describe(
+        self, cells: Cells, before: int = 0
+    ) -> Float[Tensor, "batch token channel feature"]:
         """The bins as they are (`mixing` is the linear map of the patch) and slower means."""
         values, means = cells.values.to(self.mixing.dtype), []
         for rate in self._slower:
             total, count = (self._last(x, rate) for x in (values, cells.seen.to(values.dtype)))
             means.append(total / count.clamp(min=1))
-        return torch.cat([values, *means], dim=-1)
+        return torch.cat([values, *means], dim=-1)[:, before:]
 
     def embeddings(
         self, signal: SignalBatch | EventBatch

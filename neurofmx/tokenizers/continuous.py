@@ -1,6 +1,6 @@
 """Continuous traces: filters over a patch and their power, so that phase and power are seen."""
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -66,14 +66,23 @@ class LFPTokenizer(Tokenizer):
         c = self.config
         return 2 * (c.filters + c.scale_filters * len(c.scales)) + len(c.bands)
 
-    def describe(self, cells: Cells) -> Float[Tensor, "batch token channel feature"]:
+    @property
+    def history(self) -> int:
+        """As many as the longest filter or window reaches back to."""
+        reach = max((cast(int, part.reach) for part in self.parts.values()), default=0)
+        return -(-reach // self.config.patch)
+
+    def describe(
+        self, cells: Cells, before: int = 0
+    ) -> Float[Tensor, "batch token channel feature"]:
         """Filtered samples, log powers of as many other filters, scales and bands."""
-        linear, squared = self.filters(cells.values.to(self.mixing.dtype)).chunk(2, dim=-1)
+        values = cells.values[:, before:].to(self.mixing.dtype)
+        linear, squared = self.filters(values).chunk(2, dim=-1)
         features = [linear, torch.log1p(squared**2)]
         # They add up many products of samples, so in full precision.
         series = rearrange(cells.values.float(), "b t c s -> (b c) (t s)")
         for part in self.parts.values():
-            found = part(series).to(self.mixing.dtype)
+            found = part(series, before).to(self.mixing.dtype)
             features.append(rearrange(found, "(b c) t r -> b t c r", b=len(cells.values)))
         return torch.cat(features, dim=-1)
 

@@ -63,10 +63,22 @@ class Scales(nn.Module):
         if pooling == "attention":
             self.attention = nn.Parameter(torch.zeros(patch))
 
-    def forward(self, x: Float[Tensor, "series time"]) -> Float[Tensor, "series token feature"]:
-        """Means and log(1 + powers); the series are whole tokens long, in float32."""
+    @property
+    def reach(self) -> int:
+        """Samples before a token that are read."""
+        return self.taps - 1
+
+    def forward(
+        self, x: Float[Tensor, "series time"], before: int = 0
+    ) -> Float[Tensor, "series token feature"]:
+        """Means and log(1 + powers); the series are whole tokens long, in float32.
+
+        Args:
+            before: Tokens at the start that are only read.
+        """
         filters = torch.cat([F.pad(w.float(), (0, self.taps - w.shape[1])) for w in self.filters])
-        x = F.pad(x, (2 * self.taps - 2, 0))  # as much again as a filter reads, for its products
+        # As much again as a filter reads, for its products.
+        x = F.pad(x, (2 * self.taps - 2, 0))[:, before * self.patch :]
         mean, power = self._largest(x, filters) if self.pooling == "max" else self._mean(x, filters)
         return torch.cat([mean, power.clamp(min=0).log1p()], dim=1).transpose(1, 2)
 
@@ -117,14 +129,25 @@ class Bands(nn.Module):
             # Not persistent: it follows from the settings, and is not a weight.
             self.register_buffer(f"waves_{size}", torch.cat(waves), persistent=False)
 
-    def forward(self, x: Float[Tensor, "series time"]) -> Float[Tensor, "series token feature"]:
-        """Log(1 + power); the series are whole tokens long, in float32."""
+    @property
+    def reach(self) -> int:
+        """Samples before a token that are read."""
+        return max(0, max(self.counts) - self.patch)
+
+    def forward(
+        self, x: Float[Tensor, "series time"], before: int = 0
+    ) -> Float[Tensor, "series token feature"]:
+        """Log(1 + power); the series are whole tokens long, in float32.
+
+        Args:
+            before: Tokens at the start that are only read.
+        """
         powers = []
         for size, counts in self.counts.items():
             # A window shorter than a token begins in it: then the pad is negative, and crops.
-            window = F.pad(x, (size - self.patch, 0))[:, None]
+            window = F.pad(x, (size - self.patch, 0))[:, None, before * self.patch :]
             waves = getattr(self, f"waves_{size}").float()
-            answers = x.new_zeros(len(x), 0, x.shape[1] // self.patch)
+            answers = x.new_zeros(len(x), 0, x.shape[1] // self.patch - before)
             if len(waves):
                 answers = F.conv1d(window, waves, stride=self.patch)
             powers += [found.square().sum(1) for found in answers.split(counts, dim=1)]

@@ -140,9 +140,11 @@ class ImageTokenizer(Tokenizer):
         seen = signal.mask[..., None] & (number > 0)[:, None]
         return Cells(cut(means, self.config.patch), cut(seen, self.config.patch))
 
-    def describe(self, cells: Cells) -> Float[Tensor, "batch token channel feature"]:
+    def describe(
+        self, cells: Cells, before: int = 0
+    ) -> Float[Tensor, "batch token channel feature"]:
         """Projections of each tubelet."""
-        return self.project(cells.values.to(self.mixing.dtype))
+        return self.project(cells.values[:, before:].to(self.mixing.dtype))
 
     def embeddings(
         self, signal: SignalBatch | EventBatch

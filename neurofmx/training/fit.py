@@ -4,22 +4,19 @@ Everything random in step k (which windows, what is hidden, dropout) is drawn fr
 that a run that was killed and goes on takes the same steps as one that was not.
 """
 
-import csv
+import dataclasses
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save, save_file
-from torch import Generator, nn
+from safetensors.torch import load_file, save
+from torch import Generator
 from tqdm import tqdm
 
 from neurofmx.batches import Batch
@@ -30,11 +27,13 @@ from neurofmx.data.plan import Plan, in_order
 from neurofmx.data.pool import Windows
 from neurofmx.errors import UserError
 from neurofmx.models import NeuroFMX
-from neurofmx.objectives import OBJECTIVES
+from neurofmx.models.adapter_files import digest
+from neurofmx.objectives import LOOKS_AT, OBJECTIVES
 from neurofmx.objectives.decode import unexplained
 from neurofmx.objectives.forecast import forecast
 from neurofmx.objectives.masked import hide
 from neurofmx.training.engines import ENGINES, Engine, EngineName, OptimizerParams
+from neurofmx.training.progress import Progress, save_weights, write_history, write_text
 
 PROBLEMS = 5  # windows that could not be read whose reasons are kept; the others are counted
 
@@ -60,7 +59,14 @@ class FitParams(Params):
     batch_size: int | None = Field(32, ge=1)
     loader: LoaderParams = LoaderParams()
     optimizer: OptimizerParams = OptimizerParams()
-    objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
+    objectives: dict[str, float] = {
+        "decode": 1.0,
+        "masked": 0.1,
+        "forecast": 0.1,
+        "contrastive": 0.0,
+        "distill": 0.0,
+        "diffusion": 0.0,
+    }
     hide_channels: float = 0.1
     hide_patches: float = 0.1
     valid_every: int = 50
@@ -84,29 +90,6 @@ class FitParams(Params):
         return self
 
 
-@dataclass
-class Progress:
-    """Where a run stands: what `state.json` holds beside the engine's state.
-
-    Attributes:
-        key: Hash of the windows, the model and the parameters; another key starts anew.
-        step: Steps made.
-        best: Least that was unexplained of the valid split so far.
-        history: A row per look at the valid split.
-        loader: State of the loader.
-        skipped: Times that a window could not be read and was left out.
-        problems: What was wrong with the first of them.
-    """
-
-    key: str
-    step: int = 0
-    best: float = float("inf")
-    history: list[dict[str, Any]] = field(default_factory=list)
-    loader: dict[str, Any] = field(default_factory=dict)
-    skipped: int = 0
-    problems: list[str] = field(default_factory=list)
-
-
 class Fit:
     """One training run in `folder`; made again after a kill, it goes on from the checkpoint.
 
@@ -117,6 +100,7 @@ class Fit:
         folder: Where checkpoints, the history and the best weights go.
         code: Version of the code; a checkpoint of another version is not resumed.
         log: Called with (metrics, step), for a tracker.
+        teacher: A larger model that knows the same channels and tasks, for the objective `distill`.
     """
 
     def __init__(
@@ -129,6 +113,7 @@ class Fit:
         folder: Path,
         code: str = "",
         log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+        teacher: NeuroFMX | None = None,
     ):
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
         self.folder, self.code, self.log = folder, code, log
@@ -136,6 +121,12 @@ class Fit:
         unknown = set(self.weights) - set(OBJECTIVES)
         if unknown:
             raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
+        if "diffusion" in self.weights and model.prior is None:
+            raise UserError(
+                "the objective diffusion trains a prior, and the model has none: set model.prior "
+                "({} takes its defaults), or give the objective the weight 0"
+            )
+        self.teacher = self._checked(teacher)
         given = params.loader
         phases = given.phases or [Phase(epochs=params.epochs)]
         train = shards.positions("train", recordings)
@@ -145,6 +136,8 @@ class Fit:
         self.collate = Collator(shards, *read)
         key, self.steps = self._key(), len(self.plan)
         self.engine: Engine = ENGINES[params.engine](model, params.optimizer, self.steps)
+        if self.teacher is not None:
+            self.teacher.to(self.engine.device)
         ranks = {"rank": self.engine.rank, "world": self.engine.world}
         self.loader = Loader(
             self.plan, self.collate, **ranks, workers=given.workers, augmentation=given.augment
@@ -171,7 +164,7 @@ class Fit:
                 self._save()
         bar.close()
         self.model.load_state_dict(load_file(self.folder / "best.safetensors"))
-        self._write_history()
+        write_history(progress.history, self.folder / "history.csv")
         return progress
 
     def _step(self, step: int, batch: Batch) -> dict[str, float]:
@@ -183,7 +176,13 @@ class Fit:
         shares = (self.params.hide_channels, self.params.hide_patches)
         hidden = hide(self.model.cells(batch), *shares, generator)
         self.model.train()
-        output = self.model(batch, hidden)
+        heads = {head for name in self.weights for head in LOOKS_AT[name]}
+        prior = self.model.prior if "diffusion" in self.weights else None
+        noise = None if prior is None else prior.draw(len(batch.windows), generator)
+        output = self.model(batch, hidden, heads, noise)
+        if self.teacher is not None:
+            with torch.no_grad():
+                batch = dataclasses.replace(batch, teacher=self.teacher(batch, heads=heads))
         losses = {name: OBJECTIVES[name](output, batch, hidden) for name in self.weights}
         loss = torch.stack([w * losses[name] for name, w in self.weights.items()]).sum()
         engine.step(loss)
@@ -197,16 +196,16 @@ class Fit:
         for windows in self.valid:
             batch = self.collate(windows).to(self.engine.device)
             self._note(batch.skipped)
-            output = self.model(batch)
-            # Where nothing is asked, the next samples of every signal are what is to be explained.
+            # Where nothing is asked, the later samples of every signal are what is to be explained.
             asks = bool(self.model.config.tasks)
+            output = self.model(batch, heads=["decode" if asks else "forecast"])
             parts.append(unexplained(output, batch) if asks else forecast(output, batch)[None])
         progress, valid = self.progress, torch.stack(parts).nanmean().item()
         progress.history.append({"step": progress.step, **losses, "valid": valid})
         self.log(losses | {"valid": valid}, progress.step)
         if valid < progress.best:
             progress.best = valid
-            _save_weights(self.model, self.folder / "best.safetensors")
+            save_weights(self.model, self.folder / "best.safetensors")
 
     def _note(self, skipped: list[str]) -> None:
         """Count windows that could not be read, and say so."""
@@ -222,7 +221,7 @@ class Fit:
         here.mkdir(parents=True, exist_ok=True)
         self.engine.save(here)
         self.progress.loader = self.loader.state()
-        _write(self.folder / "state" / "state.json", json.dumps(vars(self.progress)))
+        write_text(self.folder / "state" / "state.json", json.dumps(vars(self.progress)))
         for other in here.parent.glob("step-*"):
             if other != here:
                 shutil.rmtree(other)
@@ -250,30 +249,28 @@ class Fit:
         free = {"loader": {"workers", "on_corrupt", "cache_mb"}}
         content = [self.params.model_dump_json(exclude=free), self.model.config.model_dump_json()]
         content += [str(self.seed), self.plan.hash, self.code]
+        content += [digest(self.teacher)] if self.teacher is not None else []
         content += [n for n, p in self.model.named_parameters() if p.requires_grad]
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         return hashlib.sha256("|".join(content).encode() + save(state)).hexdigest()
 
-    def _write_history(self) -> None:
-        rows = self.progress.history
-        with (self.folder / "history.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    def _checked(self, teacher: NeuroFMX | None) -> NeuroFMX | None:
+        """The teacher, if there is one, the objectives ask for it and it fits the model."""
+        if (teacher is not None) != ("distill" in self.weights):
+            raise UserError(
+                "the objective 'distill' and a teacher (pretrain.teacher) go together; give both "
+                f"or neither: objectives were {', '.join(self.weights)}"
+            )
+        if teacher is None:
+            return None
+        if teacher.vocabulary != self.model.vocabulary or teacher.tasks != self.model.tasks:
+            raise UserError(
+                "the teacher knows other channels or tasks than the model that it is to teach: "
+                "pretrain it on the same windows (storage/tokenize) and recordings"
+            )
+        return teacher.eval().requires_grad_(False)
 
 
 def _seed(*parts: int) -> int:
     """A seed from several numbers, well mixed."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
-def _save_weights(model: nn.Module, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, temporary)
-    os.replace(temporary, path)

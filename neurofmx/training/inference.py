@@ -24,8 +24,9 @@ class Answers:
     Attributes:
         recording, window: Where each query was asked: id, and position in the index.
         time: When it was asked, on the recording's clock (s).
-        truth: In the target's own unit; for classes the class index in column 0.
-        prediction: In the target's own unit; for classes the probability of each.
+        truth: In the target's own unit, angles in radians; for classes the class index in column 0.
+        prediction: In the same unit; for classes the probability of each.
+        spread: Standard deviation that the model gives its prediction, in the same unit.
         features: What the head reads, before its linear map.
     """
 
@@ -34,6 +35,7 @@ class Answers:
     time: Float[ndarray, " query"]
     truth: Float[ndarray, "query dim"]
     prediction: Float[ndarray, "query output"]
+    spread: Float[ndarray, "query output"]
     features: Float[ndarray, "query width"]
 
 
@@ -71,17 +73,14 @@ def answers(
     model.eval()
     parts: dict[str, list[tuple]] = {task: [] for task in model.config.tasks}
     for batch in batches(model, shards, positions, batch_size):
-        output = model(batch)
+        output = model(batch, heads=["decode"])
         t0 = next(iter(_given(batch).values())).t0.cpu().numpy()
         for task, rows in parts.items():
             target = batch.targets[task]
             mask = target.mask.cpu().numpy()
             window, _ = np.nonzero(mask)
-            prediction, truth = output.heads[f"decode.{task}"], target.values
-            if target.kind == "classification":
-                prediction = prediction.softmax(dim=-1)
-            else:
-                prediction, truth = model.untasked(task, prediction), model.untasked(task, truth)
+            truth = model.untasked(task, target.values)
+            prediction, spread = model.answer(task, output.heads[f"decode.{task}"])
             rows.append(
                 (
                     np.array(batch.recordings)[window],
@@ -89,6 +88,7 @@ def answers(
                     t0[window] + target.times.double().cpu().numpy()[mask],
                     truth.cpu().numpy()[mask],
                     prediction.cpu().numpy()[mask],
+                    spread.cpu().numpy()[mask],
                     output.heads[f"answer.{task}"].cpu().numpy()[mask],
                 )
             )

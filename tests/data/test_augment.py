@@ -347,6 +347,22 @@ def test_what_cannot_be_mixed_stays_as_it_is(changes):
         assert equal(content(found, row), content(as_it_was, 0))
 
 
+def test_mixup_of_angles_goes_the_shorter_way_and_leaves_classes_alone():
+    """3 and −3 rad lie 0.28 rad apart, on both sides of π."""
+    n = 50
+    both = batch(*[window()] * n, *[window()] * n)
+    size = both.targets["hand"].values.shape
+    angle = torch.where(torch.arange(2 * n)[:, None, None] < n, 3.0, -3.0).expand(size)
+    turned = dataclasses.replace(both.targets["hand"], kind="circular", values=angle)
+    order = dataclasses.replace(both.targets["cue"], kind="ordinal")
+    both = dataclasses.replace(both, targets={"head": turned, "cue": order})
+    found = augment(both, AugmentParams(mixup=1.0), list(range(n)))
+    mixed_angles = found.targets["head"].values[found.targets["head"].mask]
+    assert (mixed_angles.abs() >= 3.0 - 1e-6).all()
+    assert mixed_angles.min() < -3.0 < 3.0 < mixed_angles.max()
+    assert torch.equal(found.targets["cue"].values, order.values[:n])
+
+
 def test_mixup_depends_on_the_pair_and_the_seed_alone():
     params = AugmentParams(mixup=1.0, warp=0.1)
     one, two, three = window(3), window(6), window(4, 3.0, recording="b")

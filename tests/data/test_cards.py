@@ -27,6 +27,16 @@ def signal(modality: str, **keys) -> dict:
     return {"signals": {"a": {"path": "a", "modality": modality} | keys}}
 
 
+def angles(**keys) -> dict:
+    """Changes to a card: a heading is decoded from its one signal."""
+    return signal("behavior", **keys) | {"tasks": {"t": {"kind": "circular", "signal": "a"}}}
+
+
+def labels(**keys) -> dict:
+    """Changes to a card: a column of its one table is decoded."""
+    return signal("trials") | {"tasks": {"t": {"signal": "a", "column": "c"} | keys}}
+
+
 def load(folder: Path, **changes) -> Card:
     (folder / "x.yaml").write_text(yaml.safe_dump(MINIMAL | changes))
     return load_card("x", folder)
@@ -85,6 +95,13 @@ def test_an_unknown_dataset_lists_the_known_ones(tmp_path):
             {"tasks": {"t": {"kind": "regression", "signal": "vel"}}},
             "tasks.t.signal names 'vel', which is not among signals: spikes",
         ),
+        (
+            angles(method="linear"),
+            "between 359° and 1° is not 180°. Write `method: nearest`",
+        ),
+        (angles(method="nearest", rate=50.0), "tasks.t is circular, so align must not average 'a'"),
+        (labels(kind="ordinal"), "tasks.t.ordinal.classes: Field required"),
+        (labels(kind="ordinal", classes=["a"]), "at least 2 items"),
         ({"windows": {"within": "trials"}}, "windows.within names 'trials'"),
         ({"split": {"train": 0.9, "valid": 0.2}}, "must leave a part for test"),
         (signal("calcium", tokenizer="image"), "choose from binned, continuous"),

@@ -10,6 +10,7 @@ from windows import card, recording, shards
 from neurofmx.data import collate as module
 from neurofmx.data.collate import Collator
 from neurofmx.data.shards import Packed, Shards
+from neurofmx.data.statistics import mean_counts
 from neurofmx.errors import DataError
 from neurofmx.types import Samples
 
@@ -223,3 +224,21 @@ def test_a_corrupt_window_is_left_out_and_told_where_that_is_wanted(damaged):
     assert paired.windows == [bad + 2, bad + 3]
     with pytest.raises(DataError, match=r"no window of a step can be read. .*at offset 0"):
         collate([bad])
+
+
+def test_mean_counts_are_found_again_from_the_shrunk_scale():
+    counts = np.random.default_rng(0).poisson([0.01, 0.4, 3.0, 20.0], (5000, 4))
+    variance = np.sqrt(counts).var(0)
+    scale = np.sqrt((variance + variance.mean()) / 2)
+    found = mean_counts(np.sqrt(counts).mean(0), scale)
+    np.testing.assert_allclose(found, counts.mean(0), rtol=1e-4)
+    # Of units that never vary the table says a scale of 1.
+    np.testing.assert_allclose(mean_counts(np.array([0.0, 2.0]), np.ones(2)), [0, 4])
+
+
+def test_only_counts_say_how_they_were_normalised(two):
+    batch = Collator(two, rows)(both(two))
+    spikes, lfp = batch.signals["spikes"], batch.signals["lfp"]
+    assert (spikes.rate[1, 4:] == 0).all()
+    assert (spikes.gain[1, 4:] == 0).all()
+    assert lfp.gain is lfp.shift is lfp.rate is None

@@ -32,6 +32,19 @@ def test_time_that_windows_share_counts_once(spans, seconds):
     assert contents.covered(start, stop) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(
+    ("task", "answers"),
+    [
+        ({"kind": "regression", "mean": [1.0], "scale": [0.5]}, "1 ± 0.5"),
+        ({"kind": "circular", "mean": [0.0, 0.0], "scale": [1.0, 1.0]}, "an angle, an angle"),
+        ({"kind": "classification", "classes": ["a", "b"]}, "a, b"),
+        ({"kind": "ordinal", "classes": ["low", "high"]}, "low < high"),
+    ],
+)
+def test_a_task_says_what_it_asks(task, answers):
+    assert contents._task("t", task)["answers"] == answers
+
+
 def test_splits_are_counted(made):
     table = contents.tables(made)[f"{made.name}: windows"].set_index("split")
     assert table.index.tolist() == ["train", "valid", "test", "all"]

@@ -171,5 +171,15 @@ def test_targets_are_pooled_and_counted():
     assert tasks["cue"]["kind"] == "classification"
 
 
+def test_angles_are_neither_centred_nor_scaled():
+    signals = card().model_dump(mode="json")["signals"]
+    signals["hand"] |= {"method": "nearest"}
+    spec = card(signals=signals, tasks={"heading": {"kind": "circular", "signal": "hand"}})
+    moments = Moments()
+    moments.add(np.array([[1.0, 2.0], [3.0, 2.5]]))
+    task = join_tasks(spec, [{"heading": moments.sums()}])["heading"]
+    assert task == {"kind": "circular", "mean": [0, 0], "scale": [1, 1], "count": 2}
+
+
 def test_a_card_without_tasks_has_none():
     assert join_tasks(card(tasks={}), [{}]) == {}

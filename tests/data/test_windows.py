@@ -136,6 +136,47 @@ def test_only_running_is_asked_for():
     assert target.times[target.mask][-1] == pytest.approx(10 - 0.25, abs=0.03)
 
 
+def heading(values, of_file, **keys):
+    """What a circular task asks of a signal in the first 10 samples."""
+    made = recording()
+    made.signals["hand"] = Samples(np.asarray(values, float)[:, None], of_file, 50.0)
+    signals = card().model_dump(mode="json")["signals"]
+    signals["hand"] |= {"method": "nearest"}
+    task = {"kind": "circular", "signal": "hand"} | keys
+    spec = card(signals=signals, tasks={"heading": task})
+    return windows.target(made, spec, "heading", windows.Window("test", 0.0, 0.2, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("unit", "keys", "degrees"),
+    [
+        ("rad", {}, 180 / np.pi),
+        ("rad", {"unit": "degrees"}, 180 / np.pi),  # ingest has made them radians already
+        ("unknown", {"unit": "degrees"}, 1.0),
+        ("unknown", {"unit": "radians"}, 180 / np.pi),
+    ],
+)
+def test_angles_are_asked_in_radians_and_wrapped(unit, keys, degrees):
+    turned = np.array([0, 90, 179, 181, 270, 359, 361, 720, -190, np.nan])
+    found = heading(turned / degrees, unit, **keys)
+    expected = np.deg2rad([0, 90, 179, -179, -90, -1, 1, 0, 170, 0])
+    np.testing.assert_allclose(found.values[:, 0], expected, atol=1e-5)
+    assert found.mask.tolist() == [True] * 9 + [False]
+
+
+def test_angles_in_an_unknown_unit_are_refused():
+    with pytest.raises(DataError, match=r"its unit is 'a\.u\.'; write `unit: degrees` or"):
+        heading(np.zeros(10), "a.u.")
+
+
+def test_ordered_labels_are_asked_by_their_place_in_the_order():
+    task = {"kind": "ordinal", "signal": "trials", "column": "cue", "classes": ["right", "left"]}
+    made, spec = recording(), card(tasks={"cue": task})
+    found = [windows.target(made, spec, "cue", w) for w in windows.cut(made, spec)]
+    plain = [windows.target(made, card(), "cue", w) for w in windows.cut(made, spec)]
+    assert all((a.values == 1 - b.values).all() for a, b in zip(found, plain, strict=True))
+
+
 def test_a_recording_too_short_for_its_windows_is_an_error_that_says_so():
     with pytest.raises(DataError, match=r"made-1: no window for 'train'.*guard of 30"):
         windows.cut(recording(), card(split={"train": 0.6, "valid": 0.2, "guard": 30.0}))

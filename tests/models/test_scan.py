@@ -1,76 +1,202 @@
-"""The chunked scan against the loop, and our Mamba-2 against transformers'."""
+"""The scans against the loop: forward and back, any length, masked, cut anywhere, in bfloat16."""
+
+import logging
+import shutil
+import sys
+from types import ModuleType
 
 import pytest
 import torch
-from transformers import Mamba2Config
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan
 
-from neurofmx.models import Mamba2, MambaBackbone
-from neurofmx.models.scan import scan, scan_reference
+from neurofmx.models import kernels
+from neurofmx.models import scan as module
+from neurofmx.models.scan import scan, step
+from neurofmx.models.ssd import ChunkedScan
+
+LENGTHS = [1, 7, 16, 33, 200]
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 
-def arguments(time, seed=0):
+def arguments(time, dtype=torch.float64, batch=2, seed=0):
+    """x, dt, A, B, C, D and state of 3 heads; dt is 0 at masked tokens."""
     g = torch.Generator().manual_seed(seed)
-    x = torch.randn(2, time, 3, 4, generator=g, dtype=torch.float64)
-    dt = torch.rand(2, time, 3, generator=g, dtype=torch.float64)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
+
+    dt = torch.rand(batch, time, 3, generator=g, dtype=torch.float64)
+    dt = dt * (torch.rand(batch, time, 1, generator=g) < 0.7)
     A = -torch.rand(3, generator=g, dtype=torch.float64) - 0.1
-    B, C = (torch.randn(2, time, 5, generator=g, dtype=torch.float64) for _ in range(2))
-    return x, dt, A, B, C
+    wide = torch.promote_types(dtype, torch.float32)
+    x, B, C = normal(batch, time, 3, 4), normal(batch, time, 5), normal(batch, time, 5)
+    return [x, dt.to(wide), A.to(wide), B, C, normal(3), normal(batch, 3, 4, 5).to(wide)]
 
 
-@pytest.mark.parametrize("time", [1, 7, 16, 33])
+def with_gradients(given, backend, **options):
+    """Outputs, last state and every gradient of a scan."""
+    x, dt, A, B, C, D, state = (a.clone().requires_grad_() for a in given)
+    y, last = scan(x, dt, A, B, C, state, backend, D, **options)
+    weights = torch.linspace(-1, 1, y.numel()).bfloat16().to(y.dtype).view_as(y)
+    ((y * weights).sum() + last.sum()).backward()
+    return [y, last, *(a.grad for a in (x, dt, A, B, C, D, state))]
+
+
+def close(ours, reference, tolerance):
+    """To `tolerance` of each one's largest value."""
+    for a, b in zip(ours, reference, strict=True):
+        largest = b.abs().max().item() + 1e-30
+        torch.testing.assert_close(a.to(b.dtype), b, rtol=0, atol=tolerance * largest)
+
+
+@pytest.mark.parametrize("time", LENGTHS)
 @pytest.mark.parametrize("chunk", [1, 4, 16, 64])
 def test_chunks_give_what_the_loop_gives_forward_and_back(time, chunk):
-    gradients = []
-    for function in (scan_reference, lambda *a: scan(*a, chunk=chunk)):
-        inputs = [a.requires_grad_() for a in arguments(time)]
-        y = function(*inputs)
-        y.square().sum().backward()
-        gradients.append([y, *(a.grad for a in inputs)])
-    for reference, ours in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, reference, rtol=1e-9, atol=1e-9)
+    given = arguments(time)
+    close(with_gradients(given, "chunked", chunk=chunk), with_gradients(given, "reference"), 1e-9)
 
 
-def test_one_step_by_hand():
-    one = torch.ones(1, 1, 1, 1)
-    y = scan(3 * one, 0.5 * one[..., 0], torch.tensor([-1.0]), 2 * one[..., 0], 5 * one[..., 0])
-    assert y.item() == pytest.approx(0.5 * 3 * 2 * 5)  # dt · x · B · C, from an empty state
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("time", [7, 200])
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_every_scan_keeps_its_precision(backend, time, dtype):
+    given = arguments(time, dtype)
+    exact = with_gradients([a.double() for a in given], "reference")
+    close(with_gradients(given, backend), exact, TOLERANCE[dtype])
+    assert with_gradients(given, backend)[0].dtype == dtype
 
 
-def test_mamba2_is_that_of_transformers():
-    torch.manual_seed(0)
-    ours = Mamba2(d_model=32, d_state=16, headdim=16)
-    config = Mamba2Config(
-        num_heads=4, head_dim=16, hidden_size=32, state_size=16, n_groups=1, expand=2, chunk_size=8
+@pytest.mark.parametrize("cached", [1, 8, 512])
+def test_gradients_are_those_of_finite_differences(cached, monkeypatch):
+    monkeypatch.setattr("neurofmx.models.spans.CACHED", cached)
+    x, dt, A, B, C, D, state = (a.requires_grad_() for a in arguments(11, batch=3))
+    state = state.mT.detach().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda *a: ChunkedScan.apply(*a, 4, False), (x, dt, A, B, C, D, state), fast_mode=True
     )
-    theirs = Mamba2Mixer(config, layer_idx=0)
-    theirs.load_state_dict(ours.state_dict())  # the same names and shapes
-    u = torch.randn(2, 19, 32)
-    torch.testing.assert_close(ours(u), theirs(u), rtol=1e-5, atol=1e-5)
 
 
-def test_the_backbone_is_causal():
-    torch.manual_seed(0)
-    backbone = MambaBackbone(32, 2, d_state=8, headdim=16).eval()
-    u = torch.randn(1, 20, 32)
-    changed = u.clone()
-    changed[:, 12:] += 1.0
-    before, after = backbone(u), backbone(changed)
-    torch.testing.assert_close(before[:, :12], after[:, :12])
-    assert not torch.allclose(before[:, 12:], after[:, 12:])
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize("cut", [0, 1, 63, 64, 65, 99])
+def test_a_sequence_may_be_cut_anywhere(backend, cut):
+    x, dt, A, B, C, D, state = arguments(100)
+    whole, last = scan(x, dt, A, B, C, state, backend, D)
+    parts = []
+    for part in (slice(0, cut), slice(cut, None)):
+        y, state = scan(x[:, part], dt[:, part], A, B[:, part], C[:, part], state, backend, D)
+        parts.append(y)
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(state, last, rtol=1e-9, atol=1e-9)
 
 
-def test_masked_tokens_change_nothing():
-    torch.manual_seed(0)
-    backbone = MambaBackbone(32, 2, d_state=8, headdim=16).eval()
-    u, mask = torch.randn(1, 20, 32), torch.ones(1, 20, dtype=torch.bool)
-    mask[:, 8:12] = False
-    other = u.clone()
-    other[:, 8:12] = 100.0
-    seen = mask[0]
-    torch.testing.assert_close(backbone(u, mask)[:, seen], backbone(other, mask)[:, seen])
+def test_a_window_does_not_depend_on_the_others():
+    """Also where they are worked on together, or not: 40 windows of 64 tokens are 5 spans."""
+    x, dt, A, B, C, D, state = arguments(70, torch.float32, batch=40)
+    together, last = scan(x, dt, A, B, C, state, "chunked", D)
+    alone, end = scan(x[33:34], dt[33:34], A, B[33:34], C[33:34], state[33:34], "chunked", D)
+    torch.testing.assert_close(together[33:34], alone, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(last[33:34], end, rtol=1e-5, atol=1e-5)
 
 
-def test_a_headdim_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="= 64 is no multiple of headdim 48"):
-        Mamba2(32, headdim=48)
+def test_two_steps_by_hand():
+    one = torch.ones(1, 1)
+    arguments = (torch.tensor([-1.0]), 2 * one, 5 * one, torch.tensor([7.0]))
+    y, h = step(3 * one[..., None], 0.5 * one, *arguments, torch.zeros(1, 1, 1, 1))
+    assert y.item() == pytest.approx(0.5 * 3 * 2 * 5 + 7 * 3)  # dt · x · B · C + D · x
+    y, h = step(0 * one[..., None], 0.5 * one, *arguments, h)
+    assert y.item() == pytest.approx(0.5 * 3 * 2 * 5 * 2.718281828**-0.5)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_the_compiled_scan_keeps_its_precision():
+    """With a last chunk that is shorter, which is not compiled."""
+    given = arguments(70, torch.float32)
+    exact = with_gradients([a.double() for a in given], "reference")
+    close(with_gradients(given, "compiled"), exact, 1e-4)
+
+
+@pytest.mark.parametrize("faster", [10, 1000])
+def test_strong_decay_neither_overflows_nor_loses_what_follows(faster):
+    """Every third token forgets all before it; what others leave decays slowly."""
+    x, dt, A, B, C, D, state = arguments(200, torch.float32)
+    dt[:, ::3] *= faster
+    given = [x, dt, A, B, C, D, state]
+    exact = with_gradients([a.double() for a in given], "reference")
+    close(with_gradients(given, "chunked"), exact, 1e-4)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_no_token_leaves_the_state_as_it_is(backend):
+    *given, state = arguments(5)
+    x, dt, A, B, C, D = given
+    y, last = scan(x[:, :0], dt[:, :0], A, B[:, :0], C[:, :0], state, backend, D)
+    assert y.shape == (2, 0, 3, 4)
+    assert torch.equal(last, state)
+
+
+def test_what_is_kept_for_the_backward_pass_grows_linearly():
+    kept = []
+    for time in (1024, 4096):
+        x, dt, A, B, C, D, state = (a.requires_grad_() for a in arguments(time, torch.float32, 1))
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda v, sizes=sizes: sizes.append(v.numel()) or v, lambda v: v
+        ):
+            scan(x, dt, A, B, C, state, "chunked", D)
+        kept.append(sum(sizes))
+    assert kept[1] / kept[0] == pytest.approx(4, rel=0.01)
+
+
+def test_autocast_does_not_reach_into_the_scan():
+    x, dt, A, B, C, D, state = arguments(33, torch.float32)
+    y, _ = scan(x, dt, A, B, C, state, "chunked", D)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(scan(x, dt, A, B, C, state, "chunked", D)[0], y)
+
+
+@pytest.fixture
+def mamba_ssm(monkeypatch):
+    """transformers' scan in place of mamba_ssm's kernel, whose arguments it takes."""
+    name = "mamba_ssm.ops.triton.ssd_combined"
+    for end in [i for i, letter in enumerate(name + ".") if letter == "."]:
+        monkeypatch.setitem(sys.modules, name[:end], ModuleType(name[:end]))
+    sys.modules[name].mamba_chunk_scan_combined = mamba2_chunk_scan
+
+
+def test_the_kernel_is_given_what_it_takes(mamba_ssm):
+    x, dt, A, B, C, D, state = arguments(33, torch.float32)
+    reference = scan(x, dt, A, B, C, state, "reference", D)
+    close(kernels.scan(x, dt, A, B, C, D, state), reference, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ("mamba", "'mamba' is unknown; choose from auto, reference"),
+        ("mamba_ssm", "'mamba_ssm' cannot run: its kernels need CUDA, and the data is on 'cpu'"),
+        ("compiled", "'compiled' cannot run: torch.compile needs a C\\+\\+ compiler, not 'absent'"),
+    ],
+)
+def test_a_backend_that_cannot_run_is_refused(backend, reason, monkeypatch):
+    monkeypatch.setenv("CXX", "absent")
+    x, dt, A, B, C, D, state = arguments(3)
+    with pytest.raises(ValueError, match=reason):
+        scan(x, dt, A, B, C, state, backend, D)
+
+
+def test_mamba_ssm_is_taken_on_cuda_and_refused_where_it_is_absent():
+    assert module.choose("auto", "cuda") == "chunked"
+    with pytest.raises(ValueError, match="mamba_ssm is not installed"):
+        module.choose("mamba_ssm", "cuda")
+
+
+def test_auto_says_once_what_it_took(caplog):
+    module._best.cache_clear()
+    x, dt, A, B, C, D, state = arguments(3)
+    with caplog.at_level(logging.INFO, logger="neurofmx"):
+        for _ in range(3):
+            scan(x, dt, A, B, C, state, "auto", D)
+    assert [r.message for r in caplog.records] == [
+        "scan on cpu: backend auto takes 'chunked' "
+        "(its kernels need CUDA, and the data is on 'cpu')"
+    ]

@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
-from neurofmx.batches import Batch, Cells, Hidden, ModelOutput, Target
-from neurofmx.objectives import decode, forecast, masked
+from neurofmx.batches import Batch, Cells, ModelOutput, Target
+from neurofmx.objectives import decode
 from neurofmx.objectives.decode import unexplained
 from neurofmx.sequence import TokenizedSequence
 
@@ -32,10 +33,23 @@ def target(kind, values, mask):
 
 
 def test_decode_is_a_mean_over_answered_queries():
-    asked = target("regression", [1.0, 5.0, 3.0], [True, False, True])
-    predicted = torch.tensor([[[0.0], [0.0], [1.0]]])
-    loss = decode(output(**{"decode.task": predicted}), batch(asked))
-    assert loss.item() == (1 + 4) / 2
+    asked = target("regression", [1.0, math.nan, 3.0], [True, False, True])
+    params = torch.tensor([[[0.0, 0.0], [0.0, 0.0], [1.0, 0.0]]], requires_grad=True)
+    loss = decode(output(**{"decode.task": params}), batch(asked))
+    loss.backward()
+    assert loss.item() == (1 + 4) / 2  # at variance 1, whose logarithm is 0
+    assert params.grad[0, :, 0].tolist() == [-1, 0, -2]
+
+
+def test_decode_is_a_mean_over_the_tasks_that_are_asked():
+    one, other = target("regression", [1.0, 2.0], [True, True]), target("circular", [0.0], [True])
+    never = target("ordinal", [0.0], [False])
+    said = {"decode.one": torch.zeros(1, 2, 2), "decode.other": torch.zeros(1, 1, 2)}
+    said["decode.never"] = torch.zeros(1, 1, 3)
+    asked = Batch({}, {"one": one, "other": other, "never": never}, ["r"], [0])
+    loss = decode(output(**said), asked)
+    assert loss.item() == pytest.approx(((1 + 4) / 2 + math.log(2 * math.pi)) / 2)
+    assert unexplained(output(**said), asked).isnan().tolist() == [False, False, True]
 
 
 def test_decode_of_classes_is_cross_entropy():
@@ -56,25 +70,5 @@ def test_unexplained_is_1_for_guessing_and_0_for_knowing():
 
 def test_decode_without_any_answer_is_0():
     asked = target("regression", [1.0], [False])
-    loss = decode(output(**{"decode.task": torch.ones(1, 1, 1)}), batch(asked))
+    loss = decode(output(**{"decode.task": torch.ones(1, 1, 2)}), batch(asked))
     assert loss.item() == 0
-
-
-def test_masked_looks_only_at_what_was_hidden():
-    hidden = Hidden({"spikes": torch.tensor([[False]])}, {"spikes": torch.tensor([[False, True]])})
-    told = torch.zeros(1, 2, 1, 2)  # two tokens of two samples; the second is hidden
-    said = output([9.0, 9.0, 1.0, 3.0], 2, **{"reconstruct.spikes": told})
-    assert masked(said, batch(), hidden).item() == (1 + 9) / 2
-
-
-def test_masked_leaves_out_what_was_not_recorded():
-    hidden = Hidden({"spikes": torch.tensor([[True]])}, {"spikes": torch.tensor([[False, False]])})
-    said = output([9.0, 9.0, 1.0, 3.0], 2, **{"reconstruct.spikes": torch.zeros(1, 2, 1, 2)})
-    said.cells["spikes"].seen[:, 0] = False
-    assert masked(said, batch(), hidden).item() == (1 + 9) / 2
-
-
-def test_forecast_is_of_the_next_token():
-    told = torch.tensor([[[[1.0, 2.0]], [[7.0, 7.0]]]])  # made at token 0 for samples 2 and 3
-    said = output([9.0, 9.0, 1.0, 4.0], 2, **{"forecast.spikes": told})
-    assert forecast(said, batch()).item() == (0 + 4) / 2

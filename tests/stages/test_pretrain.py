@@ -2,12 +2,14 @@
 
 import json
 
+import pandas as pd
 import yaml
 from windows import card, recording, shards
 
 from neurofmx.data.loader import LoaderParams
 from neurofmx.data.shards import Shards
 from neurofmx.models import ModelParams, NeuroFMX
+from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import adapt, base, pretrain
 from neurofmx.training.fit import FitParams
 
@@ -31,15 +33,15 @@ def project(folder, monkeypatch, seeds, **changes):
 
 def test_a_recording_kept_for_adapt_changes_nothing_in_pretraining(tmp_path, monkeypatch):
     weights = []
-    for seed in (1, 2):
+    for seed, adapter in ((1, "unit_id"), (2, "lora")):
         project(tmp_path / str(seed), monkeypatch, seed)
         pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
         assert {r for r, _ in pretrained().vocabulary["spikes"].keys} == {"a"}
         history = (base.folder("pretrain") / "history.csv").read_text()
         weights.append(history)
-        adapt.run(adapt.Params(dataset="made", fit=FIT))
-    adapted = NeuroFMX.from_pretrained(base.folder("adapt") / "b")
-    assert adapted.vocabulary["spikes"].keys == [("b", k) for k in range(4)]
+        adapt.run(adapt.Params(dataset="made", adapter=adapter, fit=FIT))
+        adapted = load_adapter(pretrained(), base.folder("adapt") / "b")
+        assert adapted.vocabulary["spikes"].keys == [("b", k) for k in range(4)]
     assert base.read_manifest("adapt")["outputs"].keys() == {"b"}
 
 
@@ -75,6 +77,19 @@ def test_a_card_without_tasks_is_pretrained_on_its_signals(tmp_path, monkeypatch
     pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
     metrics = json.loads((base.folder("pretrain") / "metrics.json").read_text())
     assert 0 < metrics["valid_unexplained"] < 2  # of the next samples, whose variance is about 1
+
+
+def test_a_smaller_model_learns_from_a_kept_one(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+    kept = base.folder("pretrain").rename(tmp_path / "kept")
+    small = MODEL.model_copy(update={"d_model": 16, "latent_dim": 16})
+    fit = FIT.model_copy(update={"objectives": {"decode": 1.0, "distill": 1.0}})
+    pretrain.run(pretrain.Params(dataset="made", model=small, fit=fit, teacher=str(kept)))
+    history = pd.read_csv(base.folder("pretrain") / "history.csv")
+    assert (history["distill"] > 0).all()
+    assert (history["loss"] - history["decode"] - history["distill"]).abs().max() < 1e-5
+    assert pretrained().vocabulary == NeuroFMX.from_pretrained(kept).vocabulary
 
 
 def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):

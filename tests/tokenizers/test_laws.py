@@ -169,6 +169,22 @@ def test_the_future_changes_no_earlier_token(kind, options):
     assert not torch.allclose(before.tokens, after.tokens, atol=1e-3)
 
 
+@pytest.mark.parametrize(("kind", "options"), SAMPLED)
+def test_a_token_needs_no_more_than_the_history_before_it(kind, options):
+    """As a stream makes them: one after the other, from a few cells; before the first are zeros."""
+    tokenizer, signal = made(kind, options), samples()
+    whole, cells = tokenizer.tokenize(signal), tokenizer.cells(signal)
+    embeddings, n = tokenizer.embeddings(signal), tokenizer.history
+    pads = [
+        torch.cat([torch.zeros_like(x[:, :1])] * n + [x], dim=1) for x in (cells.values, cells.seen)
+    ]
+    for k in range(len(whole)):
+        few = type(cells)(*(x[:, k : k + n + 1] for x in pads))
+        token, valid = tokenizer.pooled(few, embeddings, before=n)
+        assert torch.equal(valid, whole.mask[:, k : k + 1])
+        torch.testing.assert_close(token, whole.tokens[:, k : k + 1], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("kind", "options"), CASES)
 def test_every_parameter_has_a_finite_gradient(kind, options, dtype):
