@@ -28,6 +28,7 @@ COLUMNS = ["section", "figure", "method", "value", "unit", "low", "high", "repea
 PACKAGES = (
     *("dask", "fsspec", "google-crc32c", "h5py", "hdmf", "numpy", "pyarrow", "pynapple", "pynwb"),
     *("remfile", "scipy", "temporaldata", "torch", "torch-brain", "webdataset", "xarray", "zarr"),
+    *("causal-conv1d", "mamba-ssm", "mambapy", "transformers"),
 )
 Seconds = dict[str, list[float]]
 

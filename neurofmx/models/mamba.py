@@ -4,7 +4,7 @@ Source: Dao & Gu 2024, arXiv:2405.21060.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -108,8 +108,8 @@ class Mamba2(nn.Module):
             dt = dt * mask[..., None]
         fast = choose(self.backend, u.device.type) == "mamba_ssm" and kernels.has_causal_conv()
         causal_conv = kernels.causal_conv if fast else pointwise.causal_conv
-        weight = rearrange(self.conv1d.weight, "c 1 k -> c k")
-        xBC, conv = causal_conv(xBC, weight, self.conv1d.bias, before.conv, mask)
+        weight, bias = rearrange(self.conv1d.weight, "c 1 k -> c k"), cast(Tensor, self.conv1d.bias)
+        xBC, conv = causal_conv(xBC, weight, bias, before.conv, mask)
         x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
         x = rearrange(x, "b t (h p) -> b t h p", p=self.headdim)
         y, ssm = scan(x, dt, -self.A_log.exp(), B, C, before.ssm, self.backend, self.D)
@@ -127,8 +127,8 @@ class Mamba2(nn.Module):
         if mask is not None:
             xBC, dt = xBC * mask[..., None], dt * mask[..., None]
         window = torch.cat([state.conv, xBC[:, None].to(state.conv.dtype)], dim=1)
-        taps = rearrange(self.conv1d.weight, "c 1 k -> k c")
-        xBC = F.silu((window * taps).sum(1) + self.conv1d.bias).to(xBC.dtype)
+        taps, bias = rearrange(self.conv1d.weight, "c 1 k -> k c"), cast(Tensor, self.conv1d.bias)
+        xBC = F.silu((window * taps).sum(1) + bias).to(xBC.dtype)
         x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
         x = rearrange(x, "b (h p) -> b h p", p=self.headdim)
         y, ssm = step(x, dt, -self.A_log.to(dt.dtype).exp(), B, C, self.D, state.ssm)

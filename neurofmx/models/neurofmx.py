@@ -90,7 +90,7 @@ class NeuroFMX(nn.Module):
             model.width("d_state"),
             headdim=model.width("headdim"),
             dropout=model.dropout,
-            rates=model.rates,
+            rates=model.streams,
             fusion=model.fusion,
             backend=model.backend,
         )
@@ -103,8 +103,7 @@ class NeuroFMX(nn.Module):
             model.width("n_heads"),
             model.dropout,
             (2 * finest, 4 * config.duration),
-            model.causal,
-            config.duration / model.width("n_latents") if model.causal else None,
+            *self._reach(finest),
         )
         self.queries = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(latent)) for name in [*config.tasks, *config.signals]}
@@ -263,6 +262,14 @@ class NeuroFMX(nn.Module):
         if not self.config.model.causal or not features:
             return self.config.duration
         return max(float(f.ends.max()) for f in features.values() if len(f))
+
+    def _reach(self, finest: float) -> tuple[bool, float | None, float | None]:
+        """Causal or not; if so the time between latents and how far back they see (s)."""
+        if not self.config.model.causal:
+            return False, None, None
+        # Latents that are closer than tokens would see nothing new.
+        even = self.config.duration / self.config.model.width("n_latents")
+        return True, max(even, finest), self.config.duration
 
     def _tokenizer(self, name: str) -> Tokenizer:
         return cast(Tokenizer, self.tokenizers[name])

@@ -79,7 +79,8 @@ class ModelParams(Params):
 
     Attributes:
         n_seeds: Seeds of the PopT.
-        rates: Tokens that a step of each stream of the backbone stands for.
+        rates: Tokens that a step of each stream of the backbone stands for; None: 1, 4 and 16, of
+            `tiny`, whose windows are short, 1 and 4.
         fusion: How the streams become one; row of `FUSIONS`.
         causal: Whether no answer may depend on what comes after it, so that it can stream.
         backend: What runs the scan; `auto` takes the fastest that is there.
@@ -99,7 +100,7 @@ class ModelParams(Params):
     n_layers: int | None = None
     n_heads: int | None = None
     n_seeds: int = 4
-    rates: list[PositiveInt] = [1, 4, 16]
+    rates: list[PositiveInt] | None = None
     fusion: Literal["concat", "add", "attention"] = "concat"
     causal: bool = False
     backend: Literal["auto", "reference", "chunked", "compiled", "mamba_ssm"] = "auto"
@@ -107,6 +108,12 @@ class ModelParams(Params):
     dropout: float = 0.1
     tokenizers: dict[str, dict[str, Any]] = {}
     prior: DiffusionPrior.Config | None = None
+
+    @property
+    def streams(self) -> list[int]:
+        """Tokens that a step of each stream of the backbone stands for."""
+        usual = [1, 4] if self.size == "tiny" else [1, 4, 16]
+        return usual if self.rates is None else self.rates
 
     def width(self, name: str) -> int:
         """A width: its own key, else that of `size`."""

@@ -1,6 +1,8 @@
 """Our Mamba-2 against transformers'; the same numbers whole, cut, and token by token."""
 
 import copy
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ import torch.nn.functional as F
 from transformers import Mamba2Config
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
-from neurofmx.models import Mamba2, MambaBlock
+from neurofmx.models import Mamba2, MambaBlock, kernels
 from neurofmx.models.pointwise import causal_conv, gated_norm
 
 BACKENDS = ["reference", "chunked"]
@@ -154,6 +156,28 @@ def test_the_convolution_by_finite_differences(cached, masked, monkeypatch):
     y, last = causal_conv(*inputs, mask)
     close(y, expected)
     assert torch.equal(last, padded[:, -3:])
+
+
+def test_the_kernel_of_the_convolution_is_given_what_it_takes(monkeypatch):
+    """Layouts and shapes as causal_conv1d's interface asks for them: width before time, but last
+    in memory, in multiples of 8."""
+
+    def causal_conv1d_fn(x, weight, bias, initial_states, return_final_states, activation):
+        for given in (x, initial_states):
+            assert given.stride(1) == 1
+            assert given.stride(0) % 8 == given.stride(2) % 8 == 0
+        assert (return_final_states, activation) == (True, "silu")
+        padded = torch.cat([initial_states, x], dim=-1)
+        y = F.conv1d(padded, weight[:, None], bias, groups=len(weight))
+        return F.silu(y), padded[..., -3:]
+
+    module = ModuleType("causal_conv1d")
+    module.causal_conv1d_fn = causal_conv1d_fn
+    monkeypatch.setitem(sys.modules, "causal_conv1d", module)
+    x = torch.randn(2, 9, 30)[..., 3:19]
+    given = (x, torch.randn(16, 4), torch.randn(16), torch.randn(2, 3, 16), torch.rand(2, 9) < 0.7)
+    for kernel, ours in zip(kernels.causal_conv(*given), causal_conv(*given), strict=True):
+        close(kernel, ours)
 
 
 def test_the_gated_norm_by_finite_differences():
