@@ -1,11 +1,12 @@
 """Measure the model beside what others use and beside the machine's own limits, in one run.
 
-    python benchmarks/model.py [train stream hour batch] [--device cpu|cuda] [--quick]
+    python benchmarks/model.py [train stream hour batch planted] [--device cpu|cuda] [--quick]
 
 `train` gives tokens per second, forward and back, of our blocks along time (`models.py` has the
 peers); `stream` what decoding one bin takes, `hour` whether it stays so over an hour of bins,
-`batch` windows per second. Figures go to benchmarks/model/results.csv, the machine and the sizes
-to machine.json beside it; those of CUDA to benchmarks/model/cuda/.
+`batch` windows per second, `planted` how long 20M parameters take to learn a synthetic recording.
+Figures go to benchmarks/model/results.csv, the machine and the sizes to machine.json beside it;
+those of CUDA to benchmarks/model/cuda/.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import model_planted
 import model_stream
 import model_train
 from measuring import Section, run_sections
@@ -25,6 +27,7 @@ SECTIONS: dict[str, dict[str, Callable[[Section, Run], None]]] = {
         "stream": model_stream.measure_stream,
         "hour": model_stream.measure_hour,
         "batch": model_stream.measure_batch,
+        "planted": model_planted.measure_planted,
     },
     "cuda": {"train": model_train.measure_cuda},
 }
