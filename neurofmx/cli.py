@@ -274,6 +274,20 @@ def compress(
     )
 
 
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder of a causal model.")],
+    recording: Annotated[str, typer.Option(help="Whose channels come.")],
+    out: Annotated[Path, typer.Option(help="Folder that the files are written to.")],
+    shards: Annotated[str, typer.Option(help="That know the channels.")] = "storage/tokenize",
+    signal: Annotated[list[str] | None, typer.Option(help="That comes, if not all do.")] = None,
+) -> None:
+    """Write a model's step in real time as files for onnxruntime and torch.export."""
+    from neurofmx.serving import export_decoder  # late, as above
+
+    console.print(escape(export_decoder(model, recording, out, shards, signal)))
+
+
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Show it.")] = False) -> None:
     if version:

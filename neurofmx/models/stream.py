@@ -11,17 +11,18 @@ signals end, and at each end every task is asked.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
 from numpy import ndarray
 from pandas import DataFrame
-from torch import Tensor
+from torch import Tensor, nn
 
 from neurofmx.data.collate import Channels
 from neurofmx.errors import UserError
+from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.perceiver_stream import PerceiverStream
 from neurofmx.models.stream_input import StreamInput
 
@@ -65,6 +66,42 @@ def wired(model: "NeuroFMX", recording: str, channels: DataFrame) -> dict[str, C
     return {str(name): Channels.of(table, model.rows) for name, table in signals}
 
 
+def check(model: "NeuroFMX", channels: Mapping[str, Channels]) -> None:
+    """Refuse what cannot be decoded as it comes.
+
+    Raises:
+        UserError: The model is not causal, or does not read such a signal sample by sample.
+    """
+    if not model.config.model.causal:
+        raise UserError(
+            "only a causal model can stream, and this one sees a whole window at a time: "
+            "pretrain it with `pretrain.model.causal: true`"
+        )
+    unread = sorted(set(channels) - set(model.sampled))
+    if unread or not channels:
+        raise UserError(
+            f"{', '.join(unread) or 'no signal'} cannot be streamed; this model streams "
+            f"{', '.join(model.sampled) or 'none'}, and spikes only as counts in bins"
+        )
+
+
+def capacity(perceiver: PerceiverIO, durations: Sequence[float]) -> int:
+    """Tokens that a Perceiver has to hold of signals whose tokens last so long (s)."""
+    reach = perceiver.horizon + perceiver.spacing
+    return sum(math.ceil(reach / dt) + 2 for dt in durations)
+
+
+def asked(
+    queries: nn.ParameterDict,
+    nearest: nn.ModuleDict,
+    last: Mapping[str, Float[Tensor, "batch width"]],
+    tasks: Iterable[str],
+) -> Float[Tensor, "batch task latent_width"]:
+    """What each task asks: its query, and what the backbone holds of each signal."""
+    known = sum(nearest[name](features) for name, features in last.items())
+    return torch.stack([queries[task] + known for task in tasks], dim=1)
+
+
 class Stream:
     """A recording, or several that are wired alike, as it comes.
 
@@ -78,23 +115,12 @@ class Stream:
     """
 
     def __init__(self, model: "NeuroFMX", channels: Mapping[str, Channels], batch: int = 1):
-        if not model.config.model.causal:
-            raise UserError(
-                "only a causal model can stream, and this one sees a whole window at a time: "
-                "pretrain it with `pretrain.model.causal: true`"
-            )
-        unread = sorted(set(channels) - set(model.sampled))
-        if unread or not channels:
-            raise UserError(
-                f"{', '.join(unread) or 'no signal'} cannot be streamed; this model streams "
-                f"{', '.join(model.sampled) or 'none'}, and spikes only as counts in bins"
-            )
+        check(model, channels)
         self.model, self.batch = model.eval(), batch
         with torch.no_grad():
             self._inputs = {n: StreamInput(model, n, c, batch) for n, c in channels.items()}
-        reach = model.perceiver.horizon + model.perceiver.spacing
-        capacity = sum(math.ceil(reach / one.dt) + 2 for one in self._inputs.values())
-        self._perceiver = PerceiverStream(model.perceiver, batch, capacity)
+        held = capacity(model.perceiver, [one.dt for one in self._inputs.values()])
+        self._perceiver = PerceiverStream(model.perceiver, batch, held)
 
     @torch.no_grad()
     def push(self, values: Samples, masks: Samples | None = None) -> Decoded:
@@ -157,11 +183,10 @@ class Stream:
 
     def _ask(self, end: float) -> dict[str, Tensor]:
         """Parameters of each task's answer at the end of a token."""
-        known = sum(self.model.nearest[name](one.last) for name, one in self._inputs.items())
-        tasks = self.model.config.tasks
-        asked = torch.stack([self.model.queries[task] + known for task in tasks], dim=1)
-        times = torch.full(asked.shape[:2], end, dtype=torch.float64).to(asked.device)
-        answers = self._perceiver.answer(asked, times)
+        tasks, last = self.model.config.tasks, {n: one.last for n, one in self._inputs.items()}
+        queries = asked(self.model.queries, self.model.nearest, last, tasks)
+        times = torch.full(queries.shape[:2], end, dtype=torch.float64).to(queries.device)
+        answers = self._perceiver.answer(queries, times)
         return {task: self.model.decode[task](answers[:, [k]]) for k, task in enumerate(tasks)}
 
     def _decoded(self, times: list[float], answers: list[dict[str, Tensor]]) -> Decoded:

@@ -59,6 +59,8 @@ class SignalStep(nn.Module):
 
     gain: Tensor
     shift: Tensor
+    cell_gain: Tensor
+    cell_bias: Tensor
 
     def __init__(self, model: "NeuroFMX", name: str, channels: Channels, batch: int):
         super().__init__()
@@ -78,8 +80,8 @@ class SignalStep(nn.Module):
     def initial(self) -> SignalState:
         """The state before the first token."""
         cells, ago = self.tokenizer.cells(self._signal(*self._nothing())), self.tokenizer.history
-        before = (x.repeat(1, ago, 1, 1) for x in (cells.values, cells.seen))
-        return SignalState(*before, self.backbone.initial(self.batch))
+        before = [x.repeat(1, ago, 1, 1) for x in (cells.values, cells.seen)]
+        return SignalState(before[0], before[1], self.backbone.initial(self.batch))
 
     def normalised(
         self, values: Float[Tensor, "batch time channel"]
@@ -98,10 +100,8 @@ class SignalStep(nn.Module):
     ) -> tuple[Token, SignalState]:
         """The token of as many normalised samples as it has, and the state that it leaves."""
         cells, n = self.tokenizer.cells(self._signal(values, mask)), self.tokenizer.history
-        cells = Cells(
-            torch.cat([state.values, cells.values], dim=1),
-            torch.cat([state.seen, cells.seen], dim=1),
-        )
+        pairs = ((state.values, cells.values), (state.seen, cells.seen))
+        cells = Cells(*(torch.cat(pair, dim=1) for pair in pairs))
         embeddings = self.cell_gain, self.cell_bias
         tokens, valid = self.tokenizer.pooled(cells, embeddings, before=n)
         x, seen = tokens[:, 0] + self.embedding, valid[:, 0]

@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from numpy import ndarray
@@ -28,6 +29,7 @@ from torch.utils import _pytree as pytree
 
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
+from neurofmx.serving.bessel import DECOMPOSITIONS
 
 PROTOBUF = 1.8e9  # bytes; beyond 2 GB weights lie beside the graph, in `step.onnx.data`
 
@@ -161,15 +163,24 @@ def _write_onnx(program: torch.export.ExportedProgram, names: Signature, file: P
     size = sum(t.numel() * t.element_size() for t in program.state_dict.values())
     try:
         torch.onnx.export(
-            program,
+            program.run_decompositions(DECOMPOSITIONS),
             f=str(file),
             input_names=names.inputs + names.state,
             output_names=names.outputs + names.after,
             external_data=size > PROTOBUF,
+            custom_translation_table={torch.ops.aten.scalar_tensor.default: _number},
             verbose=False,
         )
     except ImportError as error:
         raise UserError(_MISSING) from error
+
+
+def _number(s: int | float, dtype: int = -1, **_: Any) -> Any:
+    """A number in the precision that it is to have; onnxscript would round it to float32 first."""
+    from onnxscript import ir, opset18  # late: an extra
+
+    kind = ir.DataType.FLOAT if dtype == -1 else ir.DataType(dtype)
+    return opset18.Constant(value=ir.tensor(np.array(s, kind.numpy())))  # type: ignore[arg-type]
 
 
 def _leaves(tree: Any) -> list[Tensor]:
