@@ -228,7 +228,7 @@ class Shards:
     @cached_property
     def _sound(self) -> Bool[ndarray, " window"]:
         """True for windows that need no checksum any more: this process has seen it once."""
-        return np.zeros(len(self), bool)
+        return np.full(len(self), False)  # its pages at once, not one by one as windows are read
 
     @cached_property
     def _layouts(self) -> list[Layout]:
