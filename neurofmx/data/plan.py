@@ -77,7 +77,7 @@ class Plan:
         what = [self.index_hash, seed, batch_size, tokens_per_step, *self.phases]
         digest = hashlib.sha256("|".join(map(str, what)).encode())
         for part in parts.values():
-            digest.update(part.tobytes())
+            digest.update(part.data)
         self.hash = digest.hexdigest()
 
     @property
@@ -146,7 +146,9 @@ class Plan:
         phase, parts = self.phases[number], self._parts[number]
         windows, entropy = list(parts.values()), (self.seed, epoch, self.index_hash)
         if phase.weights is None:
-            return shuffled(np.concatenate(windows), *entropy)
+            # Of millions a copy that is not needed would be felt.
+            whole = windows[0] if len(windows) == 1 else np.concatenate(windows)
+            return shuffled(whole, *entropy)
         begin = shares(phase.weights, list(parts))
         end = shares(phase.until or phase.weights, list(parts))
         done = epoch - (int(self._ends[number]) - phase.epochs)
