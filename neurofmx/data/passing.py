@@ -29,6 +29,9 @@ class _Pickler(pickle.Pickler):
 class Parcel:
     """Something that holds tensors, such as a batch, to be sent to another process.
 
+    It is a pickle, as all that multiprocessing sends: it goes from a run's own workers to the run,
+    and never to a file.
+
     Args:
         content: Whatever can be pickled; its tensors are on the CPU.
     """
