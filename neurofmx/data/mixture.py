@@ -18,7 +18,7 @@ from numpy import ndarray
 from pydantic import Field, model_validator
 
 from neurofmx.config import Params
-from neurofmx.data.order import GOLDEN, random_state
+from neurofmx.data.order import GOLDEN, random_state, shuffled
 
 BLOCK = 2**20  # slots at a time
 
@@ -105,8 +105,5 @@ def walk(
     part: Integer[ndarray, " window"], length: int, *entropy: int | str
 ) -> UInt32[ndarray, " slot"]:
     """So many windows of a data set, each lap in an order of its own."""
-    laps = np.tile(part.astype(np.uint32), (-(-length // len(part)), 1))
-    state = random_state(*entropy)
-    for lap in laps:
-        state.shuffle(lap)
-    return laps.ravel()[:length]
+    state, laps = random_state(*entropy), -(-length // len(part))
+    return np.concatenate([shuffled(part, state) for _ in range(laps)])[:length]

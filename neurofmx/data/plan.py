@@ -13,7 +13,7 @@ from jaxtyping import Int, Integer, UInt32
 from numpy import ndarray
 
 from neurofmx.data.mixture import Phase, mixed, shares
-from neurofmx.data.order import Packing, shuffled
+from neurofmx.data.order import Packing, random_state, shuffled
 from neurofmx.data.pool import Windows, by_dataset, holding
 from neurofmx.errors import UserError
 
@@ -148,7 +148,7 @@ class Plan:
         if phase.weights is None:
             # Of millions a copy that is not needed would be felt.
             whole = windows[0] if len(windows) == 1 else np.concatenate(windows)
-            return shuffled(whole, *entropy)
+            return shuffled(whole, random_state(*entropy))
         begin = shares(phase.weights, list(parts))
         end = shares(phase.until or phase.weights, list(parts))
         done = epoch - (int(self._ends[number]) - phase.epochs)
