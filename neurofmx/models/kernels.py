@@ -6,7 +6,10 @@ Source: Dao & Gu 2024, arXiv:2405.21060; github.com/state-spaces/mamba, Dao-AILa
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
+from typing import Any
 
+import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -77,6 +80,20 @@ def _compiler(device: str) -> str:
         return "" if found else "torch.compile needs triton on CUDA, which is not installed"
     compiler = os.environ.get("CXX", "g++")
     return "" if shutil.which(compiler) else f"torch.compile needs a C++ compiler, not {compiler!r}"
+
+
+def compiled_step(function: Callable, backend: str) -> Callable:
+    """A step of a stream, through torch.compile where that is its backend.
+
+    Weights are taken as they are at the first call, and every branch on data is computed.
+    """
+    if backend != "compiled":
+        return function
+    options: dict[str, Any] = {
+        "cpp_wrapper": True,
+        "freezing": True,
+    }  # each halves what a short step takes
+    return torch.compile(function, dynamic=False, options=options)
 
 
 MISSING = {"mamba_ssm": _mamba_ssm, "compiled": _compiler}  # device → why not, "" where it can

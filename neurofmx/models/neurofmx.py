@@ -345,18 +345,23 @@ class NeuroFMX(nn.Module):
         """Numbers in all parameters, or in those that are trained."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not trained)
 
-    def stream(self, recording: str, channels: DataFrame, batch: int = 1) -> Stream:
+    def stream(
+        self, recording: str, channels: DataFrame, batch: int = 1, backend: str | None = None
+    ) -> Stream:
         """A decoder that takes samples as they come; the model has to be causal.
 
         Args:
             recording: Whose channels come; one that the model has seen, or not.
             channels: `Shards.channels`: how they were normalised, and where they lie.
             batch: Recordings side by side that are wired alike.
+            backend: "compiled" takes a third of the time for each token, after a minute or two of
+                torch.compile at the first; None: what the model was trained with.
 
         Raises:
             UserError: The model is not causal, or the table does not know the recording.
+            ValueError: The backend cannot run here.
         """
-        return Stream(self, wired(self, recording, channels), batch)
+        return Stream(self, wired(self, recording, channels), batch, backend)
 
 
 def untrained(config: NeuroFMX.Config, vocabulary: Vocabulary, seed: int) -> NeuroFMX:

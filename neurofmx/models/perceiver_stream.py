@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neurofmx.models.attention import TOLERANCE
+from neurofmx.models.kernels import compiled_step
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.rings import Rings
 
@@ -26,16 +27,25 @@ class PerceiverStream:
         batch: Streams side by side, on one clock.
         capacity: Tokens held: as many as end within the horizon, of all signals together, and as
             many as are pushed before the latents that are due have been made.
+        backend: As in `Stream`.
 
     Raises:
         ValueError: The Perceiver is not causal.
     """
 
-    def __init__(self, perceiver: PerceiverIO, batch: int = 1, capacity: int = 1024):
+    def __init__(
+        self,
+        perceiver: PerceiverIO,
+        batch: int = 1,
+        capacity: int = 1024,
+        backend: str = "chunked",
+    ):
         if not perceiver.causal:
             raise ValueError("only a causal Perceiver can stream; build it with causal=True")
         self.perceiver = perceiver
-        self.rings = Rings(perceiver, Rings.empty(perceiver, batch, capacity))
+        self.rings = rings = Rings(perceiver, Rings.empty(perceiver, batch, capacity))
+        steps = (compiled_step(f, backend) for f in (rings.push, rings.make, rings.answer))
+        self._push, self._make, self._answer = steps
 
     @property
     def time(self) -> float:
@@ -69,13 +79,13 @@ class PerceiverStream:
             tokens = tokens.masked_fill(~mask[..., None], 0.0)
             ends = ends.masked_fill(~mask, -math.inf)
         self._check(ends)
-        self.rings.push(tokens, times, ends.double())
+        self._push(tokens, times, ends.double())
 
     @torch.no_grad()
     def advance(self, now: float) -> None:
         """Make every latent that is due by now (s); tokens that end by then have to be there."""
         while self.due <= now + TOLERANCE:
-            self.rings.make()
+            self._make()
 
     @torch.no_grad()
     def answer(
@@ -94,7 +104,7 @@ class PerceiverStream:
                 f"queries at {first} to {last} s, but latents are made up to {self.time} s: ask "
                 f"from there to before {self.due} s, or advance first"
             )
-        return self.rings.answer(queries, times)
+        return self._answer(queries, times)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the stream remembers, as a copy."""

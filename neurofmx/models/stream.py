@@ -24,6 +24,7 @@ from neurofmx.data.collate import Channels
 from neurofmx.errors import UserError
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.perceiver_stream import PerceiverStream
+from neurofmx.models.scan import choose
 from neurofmx.models.stream_input import StreamInput
 
 if TYPE_CHECKING:
@@ -109,18 +110,27 @@ class Stream:
         model: Causal; its weights must not change while the stream runs.
         channels: Of the recording, by signal; signals that are not named do not come.
         batch: Streams side by side, on one clock.
+        backend: "compiled" runs each step through torch.compile; None: the model's own.
 
     Raises:
         UserError: The model is not causal, or does not read such a signal sample by sample.
+        ValueError: The backend cannot run here.
     """
 
-    def __init__(self, model: "NeuroFMX", channels: Mapping[str, Channels], batch: int = 1):
+    def __init__(
+        self,
+        model: "NeuroFMX",
+        channels: Mapping[str, Channels],
+        batch: int = 1,
+        backend: str | None = None,
+    ):
         check(model, channels)
         self.model, self.batch = model.eval(), batch
+        taken = choose(backend or model.config.model.backend, model.hidden_token.device.type)
         with torch.no_grad():
-            self._inputs = {n: StreamInput(model, n, c, batch) for n, c in channels.items()}
+            self._inputs = {n: StreamInput(model, n, c, batch, taken) for n, c in channels.items()}
         held = capacity(model.perceiver, [one.dt for one in self._inputs.values()])
-        self._perceiver = PerceiverStream(model.perceiver, batch, held)
+        self._perceiver = PerceiverStream(model.perceiver, batch, held, taken)
 
     @torch.no_grad()
     def push(self, values: Samples, masks: Samples | None = None) -> Decoded:

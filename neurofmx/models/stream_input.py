@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from neurofmx.batches import Cells, SignalBatch
 from neurofmx.data.collate import Channels
 from neurofmx.models.backbone import BackboneState
+from neurofmx.models.kernels import compiled_step
 from neurofmx.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -129,10 +130,14 @@ class StreamInput:
 
     Args:
         model, name, channels, batch: As in `SignalStep`.
+        backend: As in `Stream`.
     """
 
-    def __init__(self, model: "NeuroFMX", name: str, channels: Channels, batch: int):
+    def __init__(
+        self, model: "NeuroFMX", name: str, channels: Channels, batch: int, backend: str = "chunked"
+    ):
         self.name, self.step = name, SignalStep(model, name, channels, batch)
+        self._token = compiled_step(self.step.token, backend)
         self.dt, self.kept = self.step.dt, self.step.initial()
         device = model.hidden_token.device
         self.values = torch.zeros(batch, 0, len(channels.ids), device=device)
@@ -171,9 +176,7 @@ class StreamInput:
         self.mask = torch.cat([self.mask, seen], dim=1)
         patch = self.step.spec.patch
         while self.values.shape[1] >= patch:
-            token, self.kept = self.step.token(
-                self.values[:, :patch], self.mask[:, :patch], self.kept
-            )
+            token, self.kept = self._token(self.values[:, :patch], self.mask[:, :patch], self.kept)
             self.values, self.mask = self.values[:, patch:], self.mask[:, patch:]
             self.waiting.append(token)
             self.made += 1

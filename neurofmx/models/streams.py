@@ -156,7 +156,7 @@ class SlowStack(Stack):
         valid = state.valid + (1 if mask is None else mask)
         under_way = SlowState(state.phase + 1, total, valid, state.held, state.blocks)
         complete = under_way.phase == self.rate
-        exporting = torch.compiler.is_exporting()
+        exporting = torch.compiler.is_compiling()
         if not exporting and not complete:
             return state.held, under_way
         mean, shown = _means(total, valid)

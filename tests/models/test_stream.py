@@ -1,5 +1,10 @@
 """A stream gives the numbers of the causal batch forward, at every step, in constant memory."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,14 +26,15 @@ TASKS = {
     "cue": {"kind": "classification", "outputs": 3, "classes": ["a", "b", "c"]},
 }
 WIDTHS = {"d_model": 16, "headdim": 16, "latent_dim": 16, "n_latents": 8, "rates": [1, 2]}
+LOOK_BACK = {"binned": {"rates": [1, 3]}, "continuous": {"band_span": 0.1}}
+CAUSAL = WIDTHS | {"causal": True, "tokenizers": LOOK_BACK}
 UNITS = {"spikes": 5, "lfp": 3}
 
 
 def causal_model(causal=True, **changes):
     torch.manual_seed(0)
-    options = {"binned": {"rates": [1, 3]}, "continuous": {"band_span": 0.1}}
     config = {
-        "model": WIDTHS | {"causal": causal, "tokenizers": options},
+        "model": CAUSAL | {"causal": causal},
         "duration": 1.0,
         "signals": SIGNALS,
         "tasks": TASKS,
@@ -40,14 +46,18 @@ def causal_model(causal=True, **changes):
     return model.eval()
 
 
-@pytest.fixture(scope="module")
-def channels():
+def wiring():
     """As channels.parquet has it, of one recording."""
     rng = np.random.default_rng(0)
     rows = [("a", name, channel) for name, units in UNITS.items() for channel in range(units)]
     table = pd.DataFrame(rows, columns=["recording", "signal", "channel"])
     table["mean"], table["scale"] = rng.normal(size=len(table)), rng.uniform(0.5, 2, len(table))
     return table.assign(region="", x=np.nan, y=np.nan, z=np.nan)
+
+
+@pytest.fixture(scope="module")
+def channels():
+    return wiring()
 
 
 def recorded(seconds, batch=2):
@@ -118,6 +128,35 @@ def test_a_stream_is_the_batch_forward_at_every_step(channels, pieces):
     for task, answers in expected.items():
         torch.testing.assert_close(found[task], answers, rtol=1e-4, atol=1e-4)
         assert answers.std() > 0.01  # there is something to agree on
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_stream_gives_the_same():
+    """In a process of its own, since the checks of shapes of this one cannot be compiled."""
+    code = "import test_stream; test_stream.compiled_and_not()"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
+
+
+def compiled_and_not():
+    model, (values, masks) = causal_model(model=CAUSAL | {"n_blocks": 1}), recorded(4.0)
+    spikes = wiring().query("signal == 'spikes'")
+    (times, found), (same, other) = (
+        streamed(
+            model.stream("a", spikes, batch=2, backend=backend),
+            *({"spikes": x["spikes"]} for x in (values, masks)),
+            pieces=30,
+        )
+        for backend in ("compiled", "chunked")
+    )
+    assert times == same
+    for task, answers in other.items():
+        torch.testing.assert_close(found[task], answers, rtol=1e-4, atol=1e-4)
+
+
+def test_a_compiled_stream_is_refused_without_a_compiler(channels, monkeypatch):
+    monkeypatch.setenv("CXX", "absent")
+    with pytest.raises(ValueError, match="compile needs a C"):
+        causal_model().stream("a", channels, backend="compiled")
 
 
 def test_nothing_that_comes_later_changes_an_answer(channels):
