@@ -37,10 +37,13 @@ class GatedRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(
-        self, x: Float[Tensor, "batch time width"], z: Float[Tensor, "batch time width"]
+        self,
+        x: Float[Tensor, "batch time width"],
+        z: Float[Tensor, "batch time width"],
+        compiled: bool = False,
     ) -> Float[Tensor, "batch time width"]:
         """Gate, then normalise."""
-        return pointwise.gated_norm(x, z, self.weight, self.eps)
+        return pointwise.gated_norm(x, z, self.weight, self.eps, compiled)
 
     def step(
         self, x: Float[Tensor, "batch width"], z: Float[Tensor, "batch width"]
@@ -106,14 +109,17 @@ class Mamba2(nn.Module):
         z, xBC, dt = self._project(u)
         if mask is not None:
             dt = dt * mask[..., None]
-        fast = choose(self.backend, u.device.type) == "mamba_ssm" and kernels.has_causal_conv()
-        causal_conv = kernels.causal_conv if fast else pointwise.causal_conv
+        backend = choose(self.backend, u.device.type)
+        compiled = backend == "compiled"
         weight, bias = rearrange(self.conv1d.weight, "c 1 k -> c k"), cast(Tensor, self.conv1d.bias)
-        xBC, conv = causal_conv(xBC, weight, bias, before.conv, mask)
+        if backend == "mamba_ssm" and kernels.has_causal_conv():
+            xBC, conv = kernels.causal_conv(xBC, weight, bias, before.conv, mask)
+        else:
+            xBC, conv = pointwise.causal_conv(xBC, weight, bias, before.conv, mask, compiled)
         x, B, C = xBC.split([self.d_inner, self.d_state, self.d_state], dim=-1)
         x = rearrange(x, "b t (h p) -> b t h p", p=self.headdim)
         y, ssm = scan(x, dt, -self.A_log.exp(), B, C, before.ssm, self.backend, self.D)
-        y = self.norm(rearrange(y, "b t h p -> b t (h p)"), z)
+        y = self.norm(rearrange(y, "b t h p -> b t (h p)"), z, compiled)
         return self.out_proj(y), MambaState(conv, ssm)
 
     def step(

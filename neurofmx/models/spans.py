@@ -4,9 +4,11 @@ Elementwise work on activations that were just read costs a tenth of what fetchi
 chain of operations is run on one piece after the other. An accelerator gets everything at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 CACHED = 512  # tokens whose activations stay in the cache
@@ -48,3 +50,13 @@ def spans(x: Tensor, chunk: int = CHUNK) -> Iterator[tuple[slice, list[Span]]]:
         found.append(Span(slice(whole * chunk, time), slice(whole, whole + 1), 1, not whole))
     for row in range(0, batch, together):
         yield slice(row, row + together), found
+
+
+def through(function: Callable, compiled: bool) -> Callable:
+    """The function itself, or through torch.compile: for spans as they usually are, so once."""
+    return _compiled(function) if compiled else function
+
+
+@cache
+def _compiled(function: Callable) -> Callable:
+    return torch.compile(function, dynamic=False)

@@ -12,8 +12,6 @@ kept is the state that each chunk starts from, so time and memory grow linearly 
 Source: Dao & Gu 2024, "Transformers are SSMs", arXiv:2405.21060, section 6.
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +19,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from neurofmx.models.spans import spans
+from neurofmx.models.spans import spans, through
 
 FORGOTTEN = -30.0  # log-decay of one token after which nothing is left: e⁻³⁰ = 10⁻¹³
 
@@ -44,7 +42,7 @@ class Block:
         self.products = (self.C @ self.B.mT).to(dt.dtype)
         self.inputs = x.new_empty(*a.shape[:3], length + states, x.shape[-1])
         self.X, self.S = self.inputs.split([length, states], dim=-2)
-        torch.mul(self.split(x), self.dt.to(x.dtype), out=self.X)
+        multiply(self.split(x), self.dt.to(x.dtype), self.X)
 
     def split(self, v: Tensor) -> Tensor:
         """Tokens in chunks, behind the heads."""
@@ -58,9 +56,17 @@ class Block:
         """[W | exp(a) C]."""
         weights = self.inputs.new_empty(*self.between.shape[:-1], self.inputs.shape[-2])
         inside, carried = weights.split([self.X.shape[-2], self.S.shape[-2]], dim=-1)
-        torch.mul(self.between, self.products, out=inside)
-        torch.mul(self.C, self.since.to(self.dtype), out=carried)
+        multiply(self.between, self.products, inside)
+        multiply(self.C, self.since.to(self.dtype), carried)
         return weights
+
+
+def multiply(a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Put a · b into a part of a tensor, in one pass over it."""
+    if torch.compiler.is_compiling():  # which stops at `out=` and joins the two by itself
+        out.copy_(a * b)
+    else:
+        torch.mul(a, b, out=out)
 
 
 def join(v: Tensor) -> Tensor:
@@ -155,7 +161,7 @@ class ChunkedScan(torch.autograd.Function):
         for windows, found in spans(x, ctx.chunk):
             now = state[windows]
             for tokens, chunks, many, usual in found:
-                run = _compiled(forward) if ctx.compiled and usual else forward
+                run = through(forward, ctx.compiled and usual)
                 at, these = (windows, tokens), (windows, chunks)
                 y[at], starts[these], now = run(x[at], dt[at], A, B[at], C[at], D, now, many)
             last[windows] = now
@@ -174,7 +180,7 @@ class ChunkedScan(torch.autograd.Function):
             for windows, found in spans(x, ctx.chunk):
                 now = given[1][windows]
                 for tokens, chunks, many, usual in reversed(found):
-                    run = _compiled(backward) if ctx.compiled and usual else backward
+                    run = through(backward, ctx.compiled and usual)
                     at, these = (windows, tokens), (windows, chunks)
                     gx[at], gdt[at], by_A, gB[at], gC[at], by_D, now = run(
                         *(x[at], dt[at], A, B[at], C[at], D),
@@ -184,15 +190,3 @@ class ChunkedScan(torch.autograd.Function):
                     gD += by_D
                 gstate[windows] = now
         return gx, gdt, gA, gB, gC, gD.to(D.dtype), gstate, None, None
-
-
-@cache
-def _compiled(function: Callable) -> Callable:
-    """The function through torch.compile, which is done for the usual span only, so once."""
-    fast = torch.compile(function, dynamic=False)
-
-    def run(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, *rest: Any) -> Any:
-        # x, B and C lie in one tensor, which the compiler takes for a sign of writing to it.
-        return fast(x.clone(), dt, A, B.clone(), C.clone(), *rest)
-
-    return run

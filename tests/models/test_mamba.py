@@ -1,6 +1,7 @@
 """Our Mamba-2 against transformers'; the same numbers whole, cut, and token by token."""
 
 import copy
+import shutil
 import sys
 from types import ModuleType
 
@@ -63,6 +64,23 @@ def test_mamba2_is_that_of_transformers_forward_and_back(time, backend):
     for name, parameter in ours.named_parameters():
         largest = other[name].grad.abs().max().clamp(min=1e-6)
         close(parameter.grad / largest, other[name].grad / largest, 1e-4)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_compiled_mixer_is_the_other_forward_and_back(masked, monkeypatch):
+    """In two spans that are compiled and one that is shorter and is not."""
+    monkeypatch.setattr("neurofmx.models.spans.CACHED", 128)
+    mask = torch.rand(2, 131, generator=torch.Generator().manual_seed(0)) < 0.7 if masked else None
+    found = []
+    for backend in ("chunked", "compiled"):
+        ours, u = mixer(backend), torch.linspace(-1, 1, 2 * 131 * 32).view(2, 131, 32)
+        u = u.sin().requires_grad_()
+        y, state = ours.run(u, None, mask)
+        (y.square().sum() + state.ssm.sum() + state.conv.sum()).backward()
+        found.append([y, *state, u.grad, *(p.grad for p in ours.parameters())])
+    for one, other in zip(*found, strict=True):
+        close(one, other, 1e-4 * max(1.0, float(one.abs().max())))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 40, 64, 69])
