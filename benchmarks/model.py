@@ -29,7 +29,7 @@ SECTIONS: dict[str, dict[str, Callable[[Section, Run], None]]] = {
         "batch": model_stream.measure_batch,
         "planted": model_planted.measure_planted,
     },
-    "cuda": {"train": model_train.measure_cuda},
+    "cuda": {"train": model_train.measure_cuda, "batch": model_stream.measure_cuda},
 }
 MARKS = {  # in README.md
     "cpu": ("<!-- model -->", "<!-- /model -->"),

@@ -5,6 +5,7 @@ the answer. Beside it: a GRU of as many parameters on the same bins, and the lim
 read every weight that a bin needs once from memory.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,12 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 from measuring import Gate, Section
+from model_train import rates, timed
 from runs import Run
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from neurofmx.batches import Batch, SignalBatch, Target
 from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.kernels import MISSING
+from neurofmx.models.scan import choose
+from neurofmx.serving import Replay
 
 UNITS, BIN = 96, 0.02  # s
 THREADS = 2
@@ -191,3 +196,44 @@ def measure_batch(section: Section, run: Run) -> None:
         section.figure(
             f"windows of 1 s, small, {name}", "neurofmx", [n / s for s in seconds], "windows/s"
         )
+
+
+def measure_cuda(section: Section, run: Run, device: str = "cuda") -> None:
+    """The whole base model decoding windows of a second in bfloat16: one at a time, and 64."""
+    size, bins = run.size("base", "tiny"), 50
+    model = model_of(size, causal=False).to(device)
+    machine = rates(device, run.size(8192, 64))
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    section.inputs = {"device": name, "bins": bins, "units": UNITS, "torch": torch.__version__}
+    section.inputs |= {"parameters": model.num_parameters(), "scan": choose("auto", device)}
+    weights = sum(p.nbytes for p in model.parameters())
+    for n, repeats in ((1, run.size(1000, 3)), (64, run.size(100, 2))):
+        batch = windows(n, bins).to(device)
+
+        def eager(batch: Batch = batch) -> Any:
+            with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+                return model(batch, heads=["decode"])
+
+        with FlopCounterMode(display=False) as counted:
+            eager()
+        floors = {
+            "operations": counted.get_total_flops() / machine["bfloat16"],
+            "bytes": weights / machine["bytes"],
+        }
+        ways: dict[str, Callable[[], Any]] = {"neurofmx": eager}
+        if device == "cuda":
+            ways["neurofmx replayed"] = functools.partial(Replay(model, batch), batch)
+        best = list(ways)[-1]
+        for method, way in ways.items():
+            seconds = [timed(way, device) for _ in range(repeats + 10)][10:]
+            if n == 1:
+                p50, p99 = (1e3 * float(np.percentile(seconds, p)) for p in (50, 99))
+                gate = Gate("< 10 ms", lambda ms: ms < 10) if method == best else None
+                section.figure(f"a window, p50, {size}", method, [p50], "ms")
+                section.figure(f"a window, p99, {size}", method, [p99], "ms", gate)
+            else:
+                many = Gate("> 1000 windows/s", lambda k: k > 1000) if method == best else None
+                each = [n / s for s in seconds]
+                section.figure(f"batches of {n}, {size}", method, each, "windows/s", many)
+        for floor, least in floors.items():
+            section.figure(f"{n} at once, limit by {floor}", best, [1e3 * least], "ms")

@@ -8,6 +8,7 @@ import pytest
 from neurofmx.data import synthetic
 from neurofmx.data.sources.synthetic import SyntheticSource
 
+pytest_plugins = ["devices"]
 ROOT = Path(__file__).parents[1]
 SMALL = SyntheticSource(subjects=2, recordings=1, units=6, duration=30.0, drift=80.0)
 

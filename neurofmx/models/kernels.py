@@ -93,7 +93,7 @@ def compiled_step(function: Callable, backend: str) -> Callable:
         "cpp_wrapper": True,
         "freezing": True,
     }  # each halves what a short step takes
-    return torch.compile(function, dynamic=False, options=options)
+    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
 
 
 MISSING = {"mamba_ssm": _mamba_ssm, "compiled": _compiler}  # device → why not, "" where it can

@@ -59,4 +59,4 @@ def through(function: Callable, compiled: bool) -> Callable:
 
 @cache
 def _compiled(function: Callable) -> Callable:
-    return torch.compile(function, dynamic=False)
+    return torch.compile(function, dynamic=False, fullgraph=True)

@@ -2,5 +2,6 @@
 
 from neurofmx.serving.decoder import DecoderStep, export_decoder
 from neurofmx.serving.export import OnnxStep, export_step
+from neurofmx.serving.replay import Replay
 
-__all__ = ["DecoderStep", "OnnxStep", "export_decoder", "export_step"]
+__all__ = ["DecoderStep", "OnnxStep", "Replay", "export_decoder", "export_step"]

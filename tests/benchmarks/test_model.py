@@ -47,7 +47,7 @@ def benchmark():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "benchmarks"))
         patch.setenv("CXX", "absent")
-        names = ("models", "model_train", "measuring", "runs")
+        names = ("models", "model_train", "model_stream", "measuring", "runs")
         yield {name: importlib.import_module(name) for name in names}
 
 
@@ -60,6 +60,16 @@ def test_the_section_of_an_accelerator_runs_on_any_device(benchmark, tmp_path):
     ours = rows[rows["method"] == "neurofmx, bfloat16"]
     figures = {"tokens, base, 128", "limit by bytes, medium, 128", "forward of a window, p99"}
     assert figures <= set(ours["figure"])
+    assert (rows["value"] > 0).all()
+
+
+def test_so_does_that_of_the_whole_model(benchmark, tmp_path):
+    section = benchmark["measuring"].Section("batch", 0.0)
+    run = benchmark["runs"].Run(tmp_path, True)
+    benchmark["model_stream"].measure_cuda(section, run, device="cpu")
+    rows = pd.DataFrame(section.rows, columns=benchmark["measuring"].COLUMNS)
+
+    assert set(rows[rows["gate"] != ""]["figure"]) == {"a window, p99, tiny", "batches of 64, tiny"}
     assert (rows["value"] > 0).all()
 
 

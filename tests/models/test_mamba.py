@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from transformers import Mamba2Config
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+from unchecked import in_own_process
 
-from neurofmx.models import Mamba2, MambaBlock, kernels
+from neurofmx.models import Mamba2, MambaBlock, kernels, spans
 from neurofmx.models.pointwise import causal_conv, gated_norm
 
 BACKENDS = ["reference", "chunked"]
@@ -67,20 +68,24 @@ def test_mamba2_is_that_of_transformers_forward_and_back(time, backend):
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("masked", [False, True])
-def test_the_compiled_mixer_is_the_other_forward_and_back(masked, monkeypatch):
+def test_the_compiled_mixer_is_the_other_forward_and_back():
+    in_own_process(__file__, "compiled_and_not()")
+
+
+def compiled_and_not():
     """In two spans that are compiled and one that is shorter and is not."""
-    monkeypatch.setattr("neurofmx.models.spans.CACHED", 128)
-    mask = torch.rand(2, 131, generator=torch.Generator().manual_seed(0)) < 0.7 if masked else None
-    found = []
-    for backend in ("chunked", "compiled"):
-        ours, u = mixer(backend), torch.linspace(-1, 1, 2 * 131 * 32).view(2, 131, 32)
-        u = u.sin().requires_grad_()
-        y, state = ours.run(u, None, mask)
-        (y.square().sum() + state.ssm.sum() + state.conv.sum()).backward()
-        found.append([y, *state, u.grad, *(p.grad for p in ours.parameters())])
-    for one, other in zip(*found, strict=True):
-        close(one, other, 1e-4 * max(1.0, float(one.abs().max())))
+    spans.CACHED = 128
+    masked = torch.rand(2, 131, generator=torch.Generator().manual_seed(0)) < 0.7
+    for mask in (None, masked):
+        found = []
+        for backend in ("chunked", "compiled"):
+            ours, u = mixer(backend), torch.linspace(-1, 1, 2 * 131 * 32).view(2, 131, 32)
+            u = u.sin().requires_grad_()
+            y, state = ours.run(u, None, mask)
+            (y.square().sum() + state.ssm.sum() + state.conv.sum()).backward()
+            found.append([y, *state, u.grad, *(p.grad for p in ours.parameters())])
+        for one, other in zip(*found, strict=True):
+            close(one, other, 1e-4 * max(1.0, float(one.abs().max())))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 40, 64, 69])

@@ -1,12 +1,12 @@
 """The scans against the loop: forward and back, any length, masked, cut anywhere, in bfloat16."""
 
 import logging
-import shutil
 import sys
 from types import ModuleType
 
 import pytest
 import torch
+from scans import TOLERANCE, arguments, close, with_gradients
 from transformers.models.mamba2.modeling_mamba2 import mamba2_chunk_scan
 
 from neurofmx.models import kernels
@@ -15,38 +15,6 @@ from neurofmx.models.scan import scan, step
 from neurofmx.models.ssd import ChunkedScan
 
 LENGTHS = [1, 7, 16, 33, 200]
-TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 1e-2}
-
-
-def arguments(time, dtype=torch.float64, batch=2, seed=0):
-    """x, dt, A, B, C, D and state of 3 heads; dt is 0 at masked tokens."""
-    g = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)
-
-    dt = torch.rand(batch, time, 3, generator=g, dtype=torch.float64)
-    dt = dt * (torch.rand(batch, time, 1, generator=g) < 0.7)
-    A = -torch.rand(3, generator=g, dtype=torch.float64) - 0.1
-    wide = torch.promote_types(dtype, torch.float32)
-    x, B, C = normal(batch, time, 3, 4), normal(batch, time, 5), normal(batch, time, 5)
-    return [x, dt.to(wide), A.to(wide), B, C, normal(3), normal(batch, 3, 4, 5).to(wide)]
-
-
-def with_gradients(given, backend, **options):
-    """Outputs, last state and every gradient of a scan."""
-    x, dt, A, B, C, D, state = (a.clone().requires_grad_() for a in given)
-    y, last = scan(x, dt, A, B, C, state, backend, D, **options)
-    weights = torch.linspace(-1, 1, y.numel()).bfloat16().to(y.dtype).view_as(y)
-    ((y * weights).sum() + last.sum()).backward()
-    return [y, last, *(a.grad for a in (x, dt, A, B, C, D, state))]
-
-
-def close(ours, reference, tolerance):
-    """To `tolerance` of each one's largest value."""
-    for a, b in zip(ours, reference, strict=True):
-        largest = b.abs().max().item() + 1e-30
-        torch.testing.assert_close(a.to(b.dtype), b, rtol=0, atol=tolerance * largest)
 
 
 @pytest.mark.parametrize("time", LENGTHS)
@@ -105,14 +73,6 @@ def test_two_steps_by_hand():
     assert y.item() == pytest.approx(0.5 * 3 * 2 * 5 + 7 * 3)  # dt · x · B · C + D · x
     y, h = step(0 * one[..., None], 0.5 * one, *arguments, h)
     assert y.item() == pytest.approx(0.5 * 3 * 2 * 5 * 2.718281828**-0.5)
-
-
-@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_the_compiled_scan_keeps_its_precision():
-    """With a last chunk that is shorter, which is not compiled."""
-    given = arguments(70, torch.float32)
-    exact = with_gradients([a.double() for a in given], "reference")
-    close(with_gradients(given, "compiled"), exact, 1e-4)
 
 
 @pytest.mark.parametrize("faster", [10, 1000])

@@ -1,15 +1,13 @@
 """A stream gives the numbers of the causal batch forward, at every step, in constant memory."""
 
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from unchecked import in_own_process
 
 from neurofmx.batches import Batch, SignalBatch, Target
 from neurofmx.data.collate import Channels
@@ -132,9 +130,7 @@ def test_a_stream_is_the_batch_forward_at_every_step(channels, pieces):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_stream_gives_the_same():
-    """In a process of its own, since the checks of shapes of this one cannot be compiled."""
-    code = "import test_stream; test_stream.compiled_and_not()"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True)
+    in_own_process(__file__, "compiled_and_not()")
 
 
 def compiled_and_not():
