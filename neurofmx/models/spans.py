@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 CACHED = 512  # tokens whose activations stay in the cache
+SHAPES = 64  # of spans that one process may compile; beyond them torch.compile refuses
 CHUNK = 64  # tokens that are never cut; the fastest of 32, 64 and 128 for the scan on a CPU
 
 
@@ -59,4 +60,7 @@ def through(function: Callable, compiled: bool) -> Callable:
 
 @cache
 def _compiled(function: Callable) -> Callable:
+    # Windows of another length or number are compiled anew, and whoever trains on many may.
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, SHAPES)
     return torch.compile(function, dynamic=False, fullgraph=True)

@@ -30,6 +30,8 @@ def backend(request, device):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("time", [1, 7, 64, 200, 515])
 def test_every_scan_is_the_loop_forward_and_back(time, dtype, backend, device):
+    if backend == "compiled" and time != 200:
+        pytest.skip("each length is compiled anew")
     given = arguments(time, dtype, sizes=(4, 32, 16))
     exact = with_gradients([a.double() for a in given], "reference")
     found = with_gradients([a.to(device) for a in given], backend)
