@@ -38,7 +38,7 @@ def contenders(sizes: Sizes, device: str) -> dict[str, Contender]:
             made[f"neurofmx chunked, {kind}"] = Contender(functools.partial(ours, "chunked"), low)
         if not MISSING["compiled"](device):
             made[f"neurofmx compiled, {kind}"] = Contender(functools.partial(ours, "compiled"), low)
-        # 64 suits it best on a CPU, 256 is what it comes with; on CUDA it takes mamba_ssm's kernels.
+        # 64 suits it best on a CPU, 256 is its own; on CUDA it takes mamba_ssm's kernels.
         for chunk in (64, 256) if device == "cpu" else ():
             mixer = functools.partial(models.transformers, sizes, chunk)
             longest = 10**9 if chunk == 64 else 4096
