@@ -207,7 +207,7 @@ def measure_cuda(section: Section, run: Run, device: str = "cuda") -> None:
     section.inputs = {"device": name, "bins": bins, "units": UNITS, "torch": torch.__version__}
     section.inputs |= {"parameters": model.num_parameters(), "scan": choose("auto", device)}
     weights = sum(p.nbytes for p in model.parameters())
-    for n, repeats in ((1, run.size(1000, 3)), (64, run.size(100, 2))):
+    for n, repeats in ((1, run.size(300, 3)), (64, run.size(30, 2))):
         batch = windows(n, bins).to(device)
 
         def eager(batch: Batch = batch) -> Any:

@@ -36,7 +36,7 @@ def contenders(sizes: Sizes, device: str) -> dict[str, Contender]:
         made[f"neurofmx, {kind}"] = Contender(functools.partial(ours, "auto"), low)
         if not MISSING["mamba_ssm"](device):
             made[f"neurofmx chunked, {kind}"] = Contender(functools.partial(ours, "chunked"), low)
-        if not MISSING["compiled"](device):
+        if device == "cpu" and not MISSING["compiled"](device):
             made[f"neurofmx compiled, {kind}"] = Contender(functools.partial(ours, "compiled"), low)
         # 64 suits it best on a CPU, 256 is its own; on CUDA it takes mamba_ssm's kernels.
         for chunk in (64, 256) if device == "cpu" else ():
@@ -211,8 +211,6 @@ def _latency(
     """Forward of one window of 100 tokens, and windows per second in batches of 64."""
     x = torch.randn(64, 100, sizes.width, device=device)
     for name, entrant in entrants.items():
-        if "compiled" in name:  # anew for each shape, which takes minutes
-            continue
         one = _forwards(entrant, x[:1], run.size(100, 3), device)
         p50, p99 = (1e3 * float(np.percentile(one, p)) for p in (50, 99))
         section.figure("forward of a window, p50", name, [p50], "ms")

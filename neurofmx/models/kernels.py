@@ -6,8 +6,6 @@ Source: Dao & Gu 2024, arXiv:2405.21060; github.com/state-spaces/mamba, Dao-AILa
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -30,11 +28,20 @@ def scan(
     """As `neurofmx.models.scan.scan`; the kernel cuts chunks of its own size."""
     from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 
+    _exact()
     B, C = B[:, :, None], C[:, :, None]  # one group of heads
     y, last = mamba_chunk_scan_combined(
         *(x, dt, A, B, C, CHUNK), D=D.to(A.dtype), initial_states=state, return_final_states=True
     )
     return y, last.to(state.dtype)
+
+
+def _exact() -> None:
+    """Have Triton's products of float32 be that, as torch's are unless tf32 was asked for."""
+    from triton import knobs
+
+    if not torch.backends.cuda.matmul.allow_tf32 and knobs.language.fp32_default is None:
+        knobs.language.fp32_default = "ieee"
 
 
 def causal_conv(
@@ -58,7 +65,10 @@ def causal_conv(
         return_final_states=True,
         activation="silu",
     )
-    return rearrange(y, "b w t -> b t w"), rearrange(last, "b w t -> b t w").to(state.dtype)
+    last = rearrange(last, "b w t -> b t w")
+    if last.requires_grad:  # the kernel reads a gradient that is expanded past its end
+        last.register_hook(lambda gradient: gradient.contiguous())
+    return rearrange(y, "b w t -> b t w"), last.to(state.dtype)
 
 
 def has_causal_conv() -> bool:
@@ -80,20 +90,6 @@ def _compiler(device: str) -> str:
         return "" if found else "torch.compile needs triton on CUDA, which is not installed"
     compiler = os.environ.get("CXX", "g++")
     return "" if shutil.which(compiler) else f"torch.compile needs a C++ compiler, not {compiler!r}"
-
-
-def compiled_step(function: Callable, backend: str) -> Callable:
-    """A step of a stream, through torch.compile where that is its backend.
-
-    Weights are taken as they are at the first call, and every branch on data is computed.
-    """
-    if backend != "compiled":
-        return function
-    options: dict[str, Any] = {
-        "cpp_wrapper": True,
-        "freezing": True,
-    }  # each halves what a short step takes
-    return torch.compile(function, dynamic=False, fullgraph=True, options=options)
 
 
 MISSING = {"mamba_ssm": _mamba_ssm, "compiled": _compiler}  # device → why not, "" where it can

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from neurofmx.models.attention import TOLERANCE
-from neurofmx.models.kernels import compiled_step
+from neurofmx.models.compiled import step_through
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.rings import Rings
 
@@ -44,7 +44,7 @@ class PerceiverStream:
             raise ValueError("only a causal Perceiver can stream; build it with causal=True")
         self.perceiver = perceiver
         self.rings = rings = Rings(perceiver, Rings.empty(perceiver, batch, capacity))
-        steps = (compiled_step(f, backend) for f in (rings.push, rings.make, rings.answer))
+        steps = (step_through(f, backend) for f in (rings.push, rings.make, rings.answer))
         self._push, self._make, self._answer = steps
 
     @property

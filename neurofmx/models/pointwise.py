@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from neurofmx.models.spans import spans, through
+from neurofmx.models.compiled import through
+from neurofmx.models.spans import spans
 
 
 def causal_conv(

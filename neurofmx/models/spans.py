@@ -4,15 +4,12 @@ Elementwise work on activations that were just read costs a tenth of what fetchi
 chain of operations is run on one piece after the other. An accelerator gets everything at once.
 """
 
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 CACHED = 512  # tokens whose activations stay in the cache
-SHAPES = 64  # of spans that one process may compile; beyond them torch.compile refuses
 CHUNK = 64  # tokens that are never cut; the fastest of 32, 64 and 128 for the scan on a CPU
 
 
@@ -51,16 +48,3 @@ def spans(x: Tensor, chunk: int = CHUNK) -> Iterator[tuple[slice, list[Span]]]:
         found.append(Span(slice(whole * chunk, time), slice(whole, whole + 1), 1, not whole))
     for row in range(0, batch, together):
         yield slice(row, row + together), found
-
-
-def through(function: Callable, compiled: bool) -> Callable:
-    """The function itself, or through torch.compile: for spans as they usually are, so once."""
-    return _compiled(function) if compiled else function
-
-
-@cache
-def _compiled(function: Callable) -> Callable:
-    # Windows of another length or number are compiled anew, and whoever trains on many may.
-    limits = torch._dynamo.config
-    limits.recompile_limit = max(limits.recompile_limit, SHAPES)
-    return torch.compile(function, dynamic=False, fullgraph=True)

@@ -19,7 +19,8 @@ from einops import rearrange
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from neurofmx.models.spans import spans, through
+from neurofmx.models.compiled import through
+from neurofmx.models.spans import spans
 
 FORGOTTEN = -30.0  # log-decay of one token after which nothing is left: e⁻³⁰ = 10⁻¹³
 

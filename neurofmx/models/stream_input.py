@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from neurofmx.batches import Cells, SignalBatch
 from neurofmx.data.collate import Channels
 from neurofmx.models.backbone import BackboneState
-from neurofmx.models.kernels import compiled_step
+from neurofmx.models.compiled import step_through
 from neurofmx.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class StreamInput:
         self, model: "NeuroFMX", name: str, channels: Channels, batch: int, backend: str = "chunked"
     ):
         self.name, self.step = name, SignalStep(model, name, channels, batch)
-        self._token = compiled_step(self.step.token, backend)
+        self._token = step_through(self.step.token, backend)
         self.dt, self.kept = self.step.dt, self.step.initial()
         device = model.hidden_token.device
         self.values = torch.zeros(batch, 0, len(channels.ids), device=device)

@@ -192,8 +192,12 @@ def test_the_kernel_of_the_convolution_is_given_what_it_takes(monkeypatch):
         assert (return_final_states, activation) == (True, "silu")
         padded = torch.cat([initial_states, x], dim=-1)
         y = F.conv1d(padded, weight[:, None], bias, groups=len(weight))
-        return F.silu(y), padded[..., -3:]
+        last = padded[..., -3:].clone()
+        if last.requires_grad:
+            last.register_hook(lambda gradient: widths_apart.append(gradient.stride(1)))
+        return F.silu(y), last
 
+    widths_apart: list[int] = []
     module = ModuleType("causal_conv1d")
     module.causal_conv1d_fn = causal_conv1d_fn
     monkeypatch.setitem(sys.modules, "causal_conv1d", module)
@@ -201,6 +205,8 @@ def test_the_kernel_of_the_convolution_is_given_what_it_takes(monkeypatch):
     given = (x, torch.randn(16, 4), torch.randn(16), torch.randn(2, 3, 16), torch.rand(2, 9) < 0.7)
     for kernel, ours in zip(kernels.causal_conv(*given), causal_conv(*given), strict=True):
         close(kernel, ours)
+    kernels.causal_conv(x.requires_grad_(), *given[1:])[1].sum().backward()
+    assert widths_apart == [1]  # of a sum it is expanded, and the kernel would read past its end
 
 
 def test_the_gated_norm_by_finite_differences():

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -121,12 +121,17 @@ def mamba_ssm(monkeypatch):
     for end in [i for i, letter in enumerate(name + ".") if letter == "."]:
         monkeypatch.setitem(sys.modules, name[:end], ModuleType(name[:end]))
     sys.modules[name].mamba_chunk_scan_combined = mamba2_chunk_scan
+    triton = ModuleType("triton")
+    triton.knobs = SimpleNamespace(language=SimpleNamespace(fp32_default=None))
+    monkeypatch.setitem(sys.modules, "triton", triton)
+    return triton
 
 
 def test_the_kernel_is_given_what_it_takes(mamba_ssm):
     x, dt, A, B, C, D, state = arguments(33, torch.float32)
     reference = scan(x, dt, A, B, C, state, "reference", D)
     close(kernels.scan(x, dt, A, B, C, D, state), reference, 1e-4)
+    assert mamba_ssm.knobs.language.fp32_default == "ieee"  # else its products would be in tf32
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Functions through torch.compile: the whole of one, or an error; nothing is quietly left out."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+
+SHAPES = 64  # that one function may be compiled for in a process; beyond them it is refused
+
+
+def through(function: Callable, compiled: bool) -> Callable:
+    """The function itself, or compiled, anew for each shape that it is given."""
+    return _once(function) if compiled else function
+
+
+def step_through(step: Callable, backend: str) -> Callable:
+    """A step of a stream, compiled where that is its backend.
+
+    Weights are taken as they are at the first call, and every branch on data is computed.
+    """
+    if backend != "compiled":
+        return step
+    # Together these take a third off a short step.
+    return _compile(step, cpp_wrapper=True, freezing=True)
+
+
+@cache
+def _once(function: Callable) -> Callable:
+    return _compile(function)
+
+
+def _compile(function: Callable, **options: Any) -> Callable:
+    limits = torch._dynamo.config
+    limits.recompile_limit = max(limits.recompile_limit, SHAPES)
+    return torch.compile(function, dynamic=False, fullgraph=True, options=options or None)
