@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
-from rich.console import Console
 from runs import Run
 
 COLUMNS = ["section", "figure", "method", "value", "unit", "low", "high", "repeats", "gate", "met"]
@@ -69,10 +68,12 @@ class Section:
         unit: str,
         gate: Gate | None = None,
     ) -> None:
-        """Keep the median of `values` with its extremes; a gate says whether that is enough."""
+        """Keep and say the median of `values` with its extremes; a gate says if it is enough."""
         value, low, high = (float(f"{f(values):.4g}") for f in (np.median, min, max))
         asked = (gate.needed, gate.met(float(np.median(values)))) if gate else ("", "")
         self.rows.append((self.name, name, method, value, unit, low, high, len(values), *asked))
+        needed = f"  (asked: {asked[0]}{'' if asked[1] else ', NOT MET'})" if gate else ""
+        print(f"{self.name}: {name}, {method}: {value:g} {unit}{needed}", flush=True)
 
     def seconds(self, name: str, taken: Seconds, unit: str = "s", scale: float = 1.0) -> None:
         """Keep what each method took."""
@@ -85,7 +86,7 @@ class Section:
         gate = Gate(f"≥ {least:g} ×", lambda value: value >= least)
         self.figure(f"{name}: {theirs} / {ours}", ours, ratios, "×", gate)
 
-    def write(self, folder: Path) -> pd.DataFrame:
+    def write(self, folder: Path) -> None:
         """Put the rows in place of those of an earlier run."""
         folder.mkdir(parents=True, exist_ok=True)
         table, machines = folder / "results.csv", folder / "machine.json"
@@ -100,7 +101,6 @@ class Section:
             "inputs": self.inputs,
         }
         machines.write_text(json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-        return mine
 
 
 def run_sections(
@@ -128,8 +128,7 @@ def run_sections(
         section = Section(name, psutil.cpu_percent(0.1 if given.quick else 5.0))
         with tempfile.TemporaryDirectory() as folder:
             sections[name](section, Run(Path(folder), given.quick))
-        table = section.write(given.results.resolve())
-        Console(highlight=False, soft_wrap=True).print(table.to_string(index=False))
+        section.write(given.results.resolve())
     if given.results == results and not given.quick:
         put_between(marks, "\n\n".join(filter(None, [gates_table(results), below])))
 
