@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from measuring import memory
 
 from neurofmx.data.loader import Collator, Loader
 from neurofmx.data.mixture import Phase
@@ -55,14 +56,14 @@ def _label(column: pa.ChunkedArray) -> pa.Array:
 def measure(folder: Path, steps: int) -> dict[str, float]:
     """What the module says."""
     gc.collect()
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     start = time.perf_counter()
     shards = Shards(folder)
     plan = Plan(shards, shards.positions("train"), 0, [Phase(epochs=100)], tokens_per_step=STEP)
     batches = iter(Loader(plan, Collator(shards, _rows)))
     next(batches)
-    seconds, peak = time.perf_counter() - start, _memory("VmHWM")
+    seconds, peak = time.perf_counter() - start, memory("VmHWM")
     start = time.perf_counter()
     plan.epoch(1)
     epoch = time.perf_counter() - start
@@ -81,12 +82,6 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
 
 def _rows(signal: str, recording: str, channels: list, regions: list) -> tuple[list, list]:
     return [0] * len(channels), [0] * len(regions)
-
-
-def _memory(key: str) -> int:
-    """Bytes that this process holds, or has held at most."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -235,6 +235,15 @@ def machine() -> dict[str, Any]:
     }
 
 
+def memory(key: str) -> int:
+    """Bytes that this process holds (VmRSS), or has held at most (VmHWM).
+
+    What it has held is its own: `ru_maxrss` of a new process is that of the one that started it.
+    """
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
 def _resident(pid: int) -> int:
     total = 0
     try:

@@ -1,7 +1,6 @@
 """Tokens per second, forward and back, of the blocks along time, beside peers and the floors."""
 
 import functools
-import resource
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 import models
 import numpy as np
 import torch
-from measuring import Gate, Seconds, Section
+from measuring import Gate, Seconds, Section, memory
 from models import Contender, Sizes
 from runs import Run
 
@@ -160,7 +159,7 @@ def _ours(each: Seconds, kind: str) -> str:
 
 def _growth(section: Section, each: dict[int, Seconds], sizes: Sizes, run: Run) -> None:
     """Exponents of time and memory of a window in its length, by least squares of logarithms."""
-    for name in ("neurofmx, float32", "neurofmx, bfloat16"):
+    for name in (name for name in each[min(each)] if name.startswith("neurofmx")):
         seconds = {length: np.median(taken[name]) * length for length, taken in each.items()}
         section.figure("time ~ length to the power", name, [slope(seconds)], "", LINEAR)
         memory = peaks(name, sizes, run.size(tuple(LENGTHS), (4096, 16384)))
@@ -225,15 +224,11 @@ def _forwards(entrant: Contender, x: torch.Tensor, repeats: int, device: str) ->
     return taken[5:]
 
 
-def _resident() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 if __name__ == "__main__":
     method, (width, blocks, *tokens) = sys.argv[1], map(int, sys.argv[2:])
     entrant = contenders(Sizes(width, blocks), "cpu")[method]
     entrant.step(torch.randn(1, 1, width))
-    before = _resident()
+    before = memory("VmHWM")
     for n in tokens:
         entrant.step(torch.randn(1, n, width))
-        print(_resident() - before)
+        print(memory("VmHWM") - before)
