@@ -82,6 +82,7 @@ def learn(model: NeuroFMX, shards: Shards, folder: Path, epochs: int, seed: int)
     """Train on the train windows, eight a step, to the last step; how many there were."""
     rare = 10**9  # steps: the last weights are kept, whatever the valid split says
     params = FitParams(
+        precision="bfloat16",
         epochs=epochs,
         batch_size=8,
         optimizer=OptimizerParams(lr=5e-4, weight_decay=0.0),
@@ -93,9 +94,7 @@ def learn(model: NeuroFMX, shards: Shards, folder: Path, epochs: int, seed: int)
     )
     folder.mkdir()
     fit = Fit(model, shards, ["planted"], params, seed, folder)
-    # Weights that autocast has cached would stay as they were at the first step.
-    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
-        fit.run("planted")
+    fit.run("planted")
     return fit.steps
 
 

@@ -27,7 +27,7 @@ class PerceiverStream:
         batch: Streams side by side, on one clock.
         capacity: Tokens held: as many as end within the horizon, of all signals together, and as
             many as are pushed before the latents that are due have been made.
-        backend: As in `Stream`.
+        compiled: Whether its steps run through torch.compile.
 
     Raises:
         ValueError: The Perceiver is not causal.
@@ -38,13 +38,13 @@ class PerceiverStream:
         perceiver: PerceiverIO,
         batch: int = 1,
         capacity: int = 1024,
-        backend: str = "chunked",
+        compiled: bool = False,
     ):
         if not perceiver.causal:
             raise ValueError("only a causal Perceiver can stream; build it with causal=True")
         self.perceiver = perceiver
         self.rings = rings = Rings(perceiver, Rings.empty(perceiver, batch, capacity))
-        steps = (step_through(f, backend) for f in (rings.push, rings.make, rings.answer))
+        steps = (step_through(f, compiled) for f in (rings.push, rings.make, rings.answer))
         self._push, self._make, self._answer = steps
 
     @property

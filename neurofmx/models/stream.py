@@ -126,11 +126,15 @@ class Stream:
     ):
         check(model, channels)
         self.model, self.batch = model.eval(), batch
-        taken = choose(backend or model.config.model.backend, model.hidden_token.device.type)
+        asked = backend or model.config.model.backend
+        compiled = asked == "compiled"  # of the others, all of which scan, none has part in a step
+        if backend or compiled:
+            choose(asked, model.hidden_token.device.type)
         with torch.no_grad():
-            self._inputs = {n: StreamInput(model, n, c, batch, taken) for n, c in channels.items()}
+            made = {n: StreamInput(model, n, c, batch, compiled) for n, c in channels.items()}
+        self._inputs = made
         held = capacity(model.perceiver, [one.dt for one in self._inputs.values()])
-        self._perceiver = PerceiverStream(model.perceiver, batch, held, taken)
+        self._perceiver = PerceiverStream(model.perceiver, batch, held, compiled)
 
     @torch.no_grad()
     def push(self, values: Samples, masks: Samples | None = None) -> Decoded:

@@ -130,14 +130,14 @@ class StreamInput:
 
     Args:
         model, name, channels, batch: As in `SignalStep`.
-        backend: As in `Stream`.
+        compiled: Whether a token's step runs through torch.compile.
     """
 
     def __init__(
-        self, model: "NeuroFMX", name: str, channels: Channels, batch: int, backend: str = "chunked"
+        self, model: "NeuroFMX", name: str, channels: Channels, batch: int, compiled: bool = False
     ):
         self.name, self.step = name, SignalStep(model, name, channels, batch)
-        self._token = step_through(self.step.token, backend)
+        self._token = step_through(self.step.token, compiled)
         self.dt, self.kept = self.step.dt, self.step.initial()
         device = model.hidden_token.device
         self.values = torch.zeros(batch, 0, len(channels.ids), device=device)

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import Generator
 from tqdm import tqdm
 
-from neurofmx.batches import Batch
+from neurofmx.batches import Batch, ModelOutput
 from neurofmx.config import Params
 from neurofmx.data.loader import Collator, Loader, LoaderParams
 from neurofmx.data.mixture import Phase
@@ -43,6 +44,8 @@ class FitParams(Params):
 
     Attributes:
         engine: Row of `ENGINES`.
+        precision: Of products; bfloat16 is by autocast: weights, their gradients, losses and the
+            optimiser stay in float32.
         epochs: Times that every train window is seen; the steps follow from it. Phases of a
             curriculum share them out.
         batch_size: Windows of a step at most, over all ranks; None where loader.tokens_per_step
@@ -55,6 +58,7 @@ class FitParams(Params):
     """
 
     engine: EngineName = "local"
+    precision: Literal["float32", "bfloat16"] = "float32"
     epochs: int = Field(20, ge=1)
     batch_size: int | None = Field(32, ge=1)
     loader: LoaderParams = LoaderParams()
@@ -179,10 +183,12 @@ class Fit:
         heads = {head for name in self.weights for head in LOOKS_AT[name]}
         prior = self.model.prior if "diffusion" in self.weights else None
         noise = None if prior is None else prior.draw(len(batch.windows), generator)
-        output = self.model(batch, hidden, heads, noise)
-        if self.teacher is not None:
-            with torch.no_grad():
-                batch = dataclasses.replace(batch, teacher=self.teacher(batch, heads=heads))
+        with self._precision():
+            output = _wide(self.model(batch, hidden, heads, noise))
+            if self.teacher is not None:
+                with torch.no_grad():
+                    taught = _wide(self.teacher(batch, heads=heads))
+                batch = dataclasses.replace(batch, teacher=taught)
         losses = {name: OBJECTIVES[name](output, batch, hidden) for name in self.weights}
         loss = torch.stack([w * losses[name] for name, w in self.weights.items()]).sum()
         engine.step(loss)
@@ -198,7 +204,8 @@ class Fit:
             self._note(batch.skipped)
             # Where nothing is asked, the later samples of every signal are what is to be explained.
             asks = bool(self.model.config.tasks)
-            output = self.model(batch, heads=["decode" if asks else "forecast"])
+            with self._precision():
+                output = _wide(self.model(batch, heads=["decode" if asks else "forecast"]))
             parts.append(unexplained(output, batch) if asks else forecast(output, batch)[None])
         progress, valid = self.progress, torch.stack(parts).nanmean().item()
         progress.history.append({"step": progress.step, **losses, "valid": valid})
@@ -206,6 +213,11 @@ class Fit:
         if valid < progress.best:
             progress.best = valid
             save_weights(self.model, self.folder / "best.safetensors")
+
+    def _precision(self) -> torch.autocast:
+        """Around one forward, not a run: autocast keeps the weights as they were when it began."""
+        low = self.params.precision == "bfloat16"
+        return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=low)
 
     def _note(self, skipped: list[str]) -> None:
         """Count windows that could not be read, and say so."""
@@ -269,6 +281,11 @@ class Fit:
                 "pretrain it on the same windows (storage/tokenize) and recordings"
             )
         return teacher.eval().requires_grad_(False)
+
+
+def _wide(output: ModelOutput) -> ModelOutput:
+    """Answers in float32, in which losses are computed."""
+    return dataclasses.replace(output, heads={n: head.float() for n, head in output.heads.items()})
 
 
 def _seed(*parts: int) -> int:

@@ -52,6 +52,20 @@ def test_a_planted_hand_is_learned_and_an_untrained_model_knows_nothing(made, tm
     assert run.progress.best == min(history)
 
 
+def test_it_is_learned_in_bfloat16_and_the_weights_stay_in_float32(made, tmp_path):
+    params = PARAMS.model_copy(
+        update={"precision": "bfloat16", "epochs": 25, "valid_every": 50, "save_every": 150}
+    )
+    run, products = fit(made, tmp_path, params), set()
+    projection = run.model.backbone.streams[0].blocks[0].mixer.in_proj
+    projection.register_forward_hook(lambda module, given, made: products.add(made.dtype))
+    run.run("test")
+    assert products == {torch.bfloat16}
+    assert r2(made, run.model)[0] > 0.8
+    weights = load_file(tmp_path / "best.safetensors")
+    assert torch.bfloat16 not in {weight.dtype for weight in weights.values()}
+
+
 def test_shuffled_targets_cannot_be_learned(made, tmp_path, monkeypatch):
     """The same training on targets of other windows must leave the test split at chance."""
     order = np.random.default_rng(0).permutation(len(made))
@@ -188,12 +202,13 @@ def test_the_schedule_rises_and_falls():
     assert rates[-1] < 1e-3
 
 
-def test_deepspeed_takes_the_steps_of_the_local_engine(made, tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_deepspeed_takes_the_steps_of_the_local_engine(made, tmp_path, precision):
     pytest.importorskip("deepspeed")
     folders = {name: tmp_path / name for name in ENGINES}
     for name, folder in folders.items():
         folder.mkdir()
-        params = PARAMS.model_copy(update={"engine": name})
+        params = PARAMS.model_copy(update={"engine": name, "precision": precision})
         if name == "deepspeed":
             with pytest.raises(KeyboardInterrupt):  # and it resumes from its own checkpoint
                 stopped(fit(made, folder, params), step=6).run(name)
@@ -201,8 +216,9 @@ def test_deepspeed_takes_the_steps_of_the_local_engine(made, tmp_path):
         assert run.progress.step == (4 if name == "deepspeed" else 0)
         run.run(name)
     local, deep = (load_file(folder / "best.safetensors") for folder in folders.values())
+    near = {"float32": 2e-4, "bfloat16": 5e-3}[precision]
     for name, weights in local.items():
-        torch.testing.assert_close(deep[name], weights, rtol=1e-4, atol=2e-4)
+        torch.testing.assert_close(deep[name], weights, rtol=1e-4, atol=near)
 
 
 def test_features_lie_at_the_middle_of_their_tokens(made):
