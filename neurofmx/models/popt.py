@@ -13,8 +13,6 @@ Source: pooling by multi-head attention, Lee et al. 2019 (Set Transformer), arXi
 population module, Chau et al. 2024 (PopT), arXiv:2406.03044.
 """
 
-import dataclasses
-
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
@@ -40,7 +38,7 @@ class PopT(nn.Module):
 
     def forward(self, population: Population) -> Float[Tensor, "batch token width"]:
         """One token per patch; a window without a valid channel gives the same token always."""
-        shown = _shown(population)
+        shown = population.shown()
         pooled = rearrange(shown.weighted(self.attention(shown)), "b t k w -> b t (k w)")
         return self.norm(self.join(pooled))
 
@@ -55,14 +53,3 @@ class PopT(nn.Module):
         # A finite floor, so that a window without channels gives zeros and not NaN.
         floor = torch.finfo(scores.dtype).min
         return scores.masked_fill(~shown, floor).softmax(dim=-1) * shown
-
-
-def _shown(population: Population) -> Population:
-    """Zeros in place of masked channels: weight 0 does not silence NaN."""
-    hidden = ~population.mask[..., None]
-    return dataclasses.replace(
-        population,
-        features=population.features.masked_fill(hidden[:, None], 0.0),
-        gain=population.gain.masked_fill(hidden, 0.0),
-        bias=population.bias.masked_fill(hidden, 0.0),
-    )

@@ -13,6 +13,7 @@ smaller by the width of the model.
 Source: unit embeddings, Azabou et al. 2023 (POYO), arXiv:2310.16046.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,16 @@ class Population:
         biases = einsum(weight, self.bias, "b t k c, b c w -> b t k w")
         return (mixed * self.mixing).sum(3) + biases
 
+    def shown(self) -> "Population":
+        """Zeros in place of masked channels: weight 0 does not silence NaN."""
+        hidden = ~self.mask[..., None]
+        return dataclasses.replace(
+            self,
+            features=self.features.masked_fill(hidden[:, None], 0.0),
+            gain=self.gain.masked_fill(hidden, 0.0),
+            bias=self.bias.masked_fill(hidden, 0.0),
+        )
+
     def held(self) -> Float[Tensor, "batch token channel width"]:
         """x, as the equation above gives it."""
         return (self.features @ self.mixing) * self.gain[:, None] + self.bias[:, None]
@@ -72,7 +83,8 @@ class MeanPool(nn.Module):
         kept = population.mask.to(population.gain.dtype)
         weight = kept / kept.sum(-1, keepdim=True).clamp(min=1)
         tokens = population.features.shape[1]
-        return population.weighted(repeat(weight, "b c -> b t 1 c", t=tokens))[:, :, 0]
+        shown = population.shown()
+        return shown.weighted(repeat(weight, "b c -> b t 1 c", t=tokens))[:, :, 0]
 
 
 class Tokenizer(nn.Module):

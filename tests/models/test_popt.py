@@ -45,9 +45,11 @@ def test_the_order_of_units_plays_no_part(channels):
 
 @pytest.mark.parametrize("channels", SIZES)
 @pytest.mark.parametrize("nonsense", [1e30, torch.inf, torch.nan])
-def test_masked_units_change_nothing(channels, nonsense):
+@pytest.mark.parametrize("pool", [popt(), MeanPool()], ids=["PopT", "mean"])
+def test_masked_units_change_nothing(channels, nonsense, pool):
     """Not the token and not a gradient, whatever they hold and however many they are."""
-    real, pool = population(channels), popt()
+    real = population(channels)
+    real.mixing.requires_grad_()
     padding = chosen(population(30, seed=1), list(range(30)))
     parts = [torch.full_like(x, nonsense) for x in (padding.features, padding.gain, padding.bias)]
     padded = Population(
@@ -60,7 +62,8 @@ def test_masked_units_change_nothing(channels, nonsense):
     grads = []
     for p in (real, padded):
         token = pool(p)
-        grads.append(torch.autograd.grad(token.square().mul(token).sum(), list(pool.parameters())))
+        weights = [real.mixing, *pool.parameters()]
+        grads.append(torch.autograd.grad(token.square().mul(token).sum(), weights))
     torch.testing.assert_close(pool(padded), pool(real), rtol=1e-5, atol=1e-6)
     for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4)
