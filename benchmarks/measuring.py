@@ -211,6 +211,8 @@ def gates_table(folder: Path) -> str:
         spread = f"{row.low:g} to {row.high:g} ({row.repeats})" if row.repeats > 1 else ""
         asked = row.gate if row.met in (True, "True") else f"{row.gate}: **not met**"
         figure = f"{row.section}: {row.figure.removeprefix(row.section + ': ')}"
+        if " / " not in row.figure and row.method != "neurofmx":
+            figure += f", {row.method.removeprefix('neurofmx').strip(', ')}"
         lines.append(f"| {figure} | {row.value:g} {row.unit} | {spread} | {asked} |")
     return "\n".join(lines)
 
