@@ -354,8 +354,8 @@ class NeuroFMX(nn.Module):
             recording: Whose channels come; one that the model has seen, or not.
             channels: `Shards.channels`: how they were normalised, and where they lie.
             batch: Recordings side by side that are wired alike.
-            backend: "compiled" takes about half of the time for the slowest tokens, after up to two
-                minutes of torch.compile at the first; None: what the model was trained with.
+            backend: "compiled" is faster at each token, after torch.compile at the first; None:
+                what the model was trained with.
 
         Raises:
             UserError: The model is not causal, or the table does not know the recording.

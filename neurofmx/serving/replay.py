@@ -1,7 +1,7 @@
 """Windows of one shape, answered on CUDA as one graph.
 
-A forward of the base model launches thousands of small kernels, and launching takes longer than
-running them. A graph of all is captured once and launched at once.
+A forward launches many small kernels, one after the other, from Python. A graph of all is captured
+once and launched at once. What that gains is not yet measured.
 
     replay = Replay(model.to("cuda"), batch)
     replay(batch)["decode.velocity"]

@@ -10,14 +10,12 @@ from wholes import SIGNALS, TASKS, of_precision, reached, whole, windows
 
 from neurofmx.models import Known, Mamba2, NeuroFMX
 from neurofmx.models.kernels import MISSING
-from neurofmx.models.scan import BACKENDS
 from neurofmx.serving import Replay
 
 
 @pytest.fixture(params=["chunked", "compiled", "mamba_ssm"])
 def backend(request, device):
     """Each that can run on the device; a compiler needs the functions without checks of shapes."""
-    assert request.param in BACKENDS
     missing = MISSING.get(request.param, lambda device: "")(device.type)
     if missing or (request.param == "compiled" and device.type == "cpu"):
         pytest.skip(missing or "test_mamba.py has it")
@@ -32,7 +30,8 @@ def test_every_scan_is_the_loop_forward_and_back(time, dtype, backend, device):
     given = arguments(time, dtype, sizes=(4, 32, 16))
     exact = with_gradients([a.double() for a in given], "reference")
     found = with_gradients([a.to(device) for a in given], backend)
-    of_all = (4, 7)  # gradients of A and D are sums over all tokens, in which most cancels
+    # In bfloat16 gradients of A and D lose more: they are sums over all tokens, and most cancels.
+    of_all = (4, 7) if dtype == torch.bfloat16 else ()
     for number, pair in enumerate(zip(found, exact, strict=True)):
         close(pair[:1], pair[1:], TOLERANCE[dtype] * (4 if number in of_all else 1))
 
