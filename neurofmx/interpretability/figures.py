@@ -81,21 +81,37 @@ def traces(predictions: pd.DataFrame, recording: str, task: str) -> go.Figure:
                 row=row,
                 col=1,
             )
-        for side in (-2, 2):
-            figure.add_scatter(
-                x=part["time"],
-                y=part["neurofmx"] + side * part["deviation"],
-                fill="tonexty" if side > 0 else None,
-                fillcolor="rgba(31, 95, 191, 0.15)",
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                row=row,
-                col=1,
-            )
+        outline = band(part)
+        figure.add_scatter(
+            x=outline["time"],
+            y=outline["value"],
+            fill="toself",
+            fillcolor="rgba(31, 95, 191, 0.15)",
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            showlegend=False,
+            row=row,
+            col=1,
+        )
         figure.update_yaxes(title=f"{task}[{dim}]", row=row, col=1)
     figure.update_xaxes(title="time (s)", row=len(dims), col=1)
     return figure
+
+
+def band(part: pd.DataFrame) -> pd.DataFrame:
+    """Outline of two deviations about ours, closed around each stretch: filled to the next line,
+    the band would be drawn across the gaps.
+    """
+    said = part["neurofmx"].notna()
+    outlines = []
+    for _, stretch in part[said].groupby((~said).cumsum()[said]):
+        time, ours, spread = (
+            stretch[name].to_numpy() for name in ("time", "neurofmx", "deviation")
+        )
+        edges = np.r_[ours + 2 * spread, (ours - 2 * spread)[::-1], np.nan]
+        outlines.append(pd.DataFrame({"time": np.r_[time, time[::-1], np.nan], "value": edges}))
+    return pd.concat(outlines, ignore_index=True)
 
 
 def with_gaps(part: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from stored import LEFT_OUT, make_storage
@@ -68,6 +69,21 @@ def test_each_figure_is_there_once(page, body):
         "figure-clock-camera",
         "figure-training",
     } <= set(re.findall(r'id="(figure-[^"]+)"', body))
+
+
+def test_the_band_is_closed_around_each_stretch():
+    """By hand: two queries, a gap, one query."""
+    nothing = float("nan")
+    part = pd.DataFrame(
+        {
+            "time": [0.0, 1.0, 2.0, 5.0],
+            "neurofmx": [1.0, 2.0, nothing, 3.0],
+            "deviation": [0.5, 1.0, nothing, 0.25],
+        }
+    )
+    outline = figures.band(part).to_numpy()
+    expected = [[0, 2], [1, 4], [1, 0], [0, 0], [nothing] * 2, [5, 3.5], [5, 2.5], [nothing] * 2]
+    np.testing.assert_array_equal(outline, expected)
 
 
 def test_traces_break_where_nothing_was_asked():
