@@ -10,7 +10,7 @@ READY := .venv/.ready
 
 .PHONY: demo test check coverage format setup clean
 demo: $(READY)
-	@echo "==> Demo: synthetic NWB recordings through all nine stages"
+	@echo "==> Demo: synthetic NWB recordings through all ten stages"
 	@$(BIN)/neurofmx run --dataset demo
 
 test: $(READY)
@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> torch, the version that constraints.txt pins (some minutes)"
 	@$(PIP) torch
 	@echo "==> NeuroFM-X and what it needs (some minutes)"
-	@$(PIP) -e ".[train,serve,ibl,bench,dev]"
+	@$(PIP) -e ".[train,track,search,serve,ibl,bench,dev]"
 	@touch $@
 
 clean:

@@ -22,9 +22,9 @@ from neurofmx.data.shards import Shards
 from neurofmx.evaluation.metrics import r2_statistics, r2_value
 from neurofmx.models import ModelParams, NeuroFMX, untrained
 from neurofmx.stages.pretrain import configure, vocabulary
-from neurofmx.training.engines import OptimizerParams
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.inference import answers
+from neurofmx.training.optim import OptimizerParams
 from neurofmx.types import AlignedRecording, Events, Samples
 
 RATE, UNITS, MEAN, SMOOTH = 50.0, 48, 15.0, 0.2  # Hz, count, spikes/s at z = 0, s
@@ -87,10 +87,7 @@ def learn(model: NeuroFMX, shards: Shards, folder: Path, epochs: int, seed: int)
         batch_size=8,
         optimizer=OptimizerParams(lr=5e-4, weight_decay=0.0),
         objectives={"decode": 1.0},
-        hide_channels=0.0,
-        hide_patches=0.0,
         valid_every=rare,
-        save_every=rare,
     )
     folder.mkdir()
     fit = Fit(model, shards, ["planted"], params, seed, folder)

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STORAGE = ROOT / "storage"
 ERROR_FILE = STORAGE / "error.json"  # the exit code of a failed stage, which DVC does not pass on
 TRANSIENT = 75  # EX_TEMPFAIL: a full disk, a lost connection
+PREEMPTED = 85  # told to stop, and saved
 RETRY_SECONDS = [30, 300]
 
 
@@ -68,7 +69,7 @@ def choose(dataset: str) -> None:
 def is_transient(_task: Any, _run: Any, state: State) -> bool:
     """True where trying again may help: Prefect retries nothing else."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StageFailed) and error.exit_code == TRANSIENT
+    return isinstance(error, StageFailed) and error.exit_code in (TRANSIENT, PREEMPTED)
 
 
 @task(

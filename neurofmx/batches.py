@@ -14,7 +14,17 @@ from torch import Tensor
 from neurofmx.sequence import TokenizedSequence
 from neurofmx.types import TaskKind
 
-HeadName = Literal["decode", "reconstruct", "forecast", "contrastive"]
+HeadName = Literal[
+    "decode",
+    "reconstruct",
+    "forecast",
+    "contrastive",
+    "halves",
+    "moment",
+    "codes",
+    "domain",
+    "denoise",
+]
 
 
 def _to(thing: Any, device: torch.device | str) -> Any:
@@ -121,38 +131,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Windows of several recordings, by signal, with their targets by task.
-
-    Attributes:
-        signals: Sampled signals by name (one tokenizer each).
-        events: Signals that are tokenized per event, by name.
-        targets: By name of the task.
-        recordings: Recording of each window.
-        windows: Position of each window in the shards' index.
-        skipped: What was wrong with windows that could not be read, where they may be left out.
-        teacher: What a larger model says of the same windows, for distillation.
-    """
-
-    signals: dict[str, SignalBatch]
-    targets: dict[str, Target]
-    recordings: list[str]
-    windows: list[int]
-    events: dict[str, EventBatch] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    teacher: "ModelOutput | None" = None
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        return dataclasses.replace(
-            self,
-            signals={name: signal.to(device) for name, signal in self.signals.items()},
-            targets={name: target.to(device) for name, target in self.targets.items()},
-            events={name: events.to(device) for name, events in self.events.items()},
-        )
-
-
-@dataclass(frozen=True)
 class Cells:
     """What tokens are made of: the samples of each channel (or tile of channels) in a token's time.
 
@@ -160,6 +138,7 @@ class Cells:
         values: Normalised; 0 where nothing was recorded.
         seen: False where nothing was recorded and where a channel is padding.
         gain, shift, rate: Of counts, as `SignalBatch` has them, in the layout of a token.
+        channel_ids, regions: Rows of the vocabulary; None where channels share a cell.
     """
 
     values: Float[Tensor, "batch token channel sample"]
@@ -167,6 +146,8 @@ class Cells:
     gain: Float[Tensor, "batch 1 channel sample"] | None = None
     shift: Float[Tensor, "batch 1 channel sample"] | None = None
     rate: Float[Tensor, "batch 1 channel sample"] | None = None
+    channel_ids: Int[Tensor, "batch channel"] | None = None
+    regions: Int[Tensor, "batch channel"] | None = None
 
     @property
     def truth(self) -> Float[Tensor, "batch token channel sample"]:
@@ -184,6 +165,73 @@ class Cells:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """One moment of each window, and what an animal did then.
+
+    Attributes:
+        times: After the window's start (s).
+        labels: The answer to a task, as a point whose distance says how alike two are.
+        defined: False where the window has no answer.
+    """
+
+    times: Float[Tensor, " batch"]
+    labels: Float[Tensor, "batch dim"]
+    defined: Bool[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of several recordings, by signal, with their targets by task.
+
+    Attributes:
+        signals: Sampled signals by name (one tokenizer each).
+        events: Signals that are tokenized per event, by name.
+        targets: By name of the task.
+        recordings: Recording of each window.
+        windows: Position of each window in the shards' index.
+        skipped: What was wrong with windows that could not be read, where they may be left out.
+
+    What a model (`NeuroFMX.laid`) and objectives (`Objective.prepare`) add on its device:
+
+    Attributes:
+        cells: What each sampled signal's tokens are made of, before anything is hidden.
+        horizons: How many tokens ahead each signal is forecast, in order.
+        neural: Signals that come from the brain; the others are of body or world.
+        hidden: Cells that the model may not see; of events units, for the whole window.
+        asked: By name of the objective and of the signal, the cells that it asks for.
+        noise: What the prior is trained on, where it is (`LatentPrior.draw`).
+        moments: Of each window one, for a contrast by behaviour.
+        domains: Of each window, its row of the model's domains; −1 where it is none of them.
+        teacher: What a larger model says of the same windows, for distillation.
+    """
+
+    signals: dict[str, SignalBatch]
+    targets: dict[str, Target]
+    recordings: list[str]
+    windows: list[int]
+    events: dict[str, EventBatch] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    cells: dict[str, Cells] = field(default_factory=dict)
+    horizons: dict[str, list[int]] = field(default_factory=dict)
+    neural: frozenset[str] = frozenset()
+    hidden: dict[str, Bool[Tensor, "batch _token channel"]] = field(default_factory=dict)
+    asked: dict[str, dict[str, Bool[Tensor, "batch _token channel"]]] = field(default_factory=dict)
+    noise: Any = None
+    moments: Moments | None = None
+    domains: Int[Tensor, " batch"] | None = None
+    teacher: "ModelOutput | None" = None
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return dataclasses.replace(
+            self,
+            signals={name: signal.to(device) for name, signal in self.signals.items()},
+            targets={name: target.to(device) for name, target in self.targets.items()},
+            events={name: events.to(device) for name, events in self.events.items()},
+        )
+
+
+@dataclass(frozen=True)
 class ModelOutput:
     """What the model computes for a batch.
 
@@ -195,27 +243,13 @@ class ModelOutput:
             `reconstruct.<signal>` (in the shape of `cells`: normalised samples of traces, of
             counts the logarithm of the expected count of each sample), `forecast.<signal>` (the
             same for each horizon, made at each token), `contrastive.<signal>` (each window on the
-            unit sphere). Only those that were asked for.
-        cells: What the model was shown of each sampled signal before anything was hidden, to
-            which its heads are held.
-        horizons: How many tokens ahead each forecast of a signal is, in order.
+            unit sphere), `past.<signal>` and `later.<signal>` (its halves there),
+            `moment.<signal>` (one moment of each window there), `codes.<signal>` and
+            `code.<signal>` (logits of the codes of cells, and which it is), `domain.own` and
+            `domain.through` (logits of domains, of which the first teaches the classifier alone
+            and the second the latents alone). Only those that were asked for.
     """
 
     latents: Float[Tensor, "batch latent width"]
     features: dict[str, TokenizedSequence]
     heads: dict[str, Tensor]
-    cells: dict[str, Cells]
-    horizons: dict[str, list[int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """What masked modelling hides of each sampled signal of a batch.
-
-    Attributes:
-        channels: Hidden for the whole window: to be told from the other channels.
-        tokens: Hidden over all channels: to be told from other times.
-    """
-
-    channels: dict[str, Bool[Tensor, "batch channel"]]
-    tokens: dict[str, Bool[Tensor, "batch token"]]

@@ -1,4 +1,4 @@
-"""Three kinds of failure, told apart by who can mend them.
+"""Kinds of failure, told apart by who can mend them.
 
 A message says which thing, what it was, what was needed and what to do. The command line prints
 it without a traceback and exits with the code of its kind; an orchestrator retries only a
@@ -30,6 +30,12 @@ class TransientError(NeuroFMXError):
     """A full disk or a lost connection: the same command, later, goes on where it stopped."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Preempted(TransientError):
+    """Told to stop (SIGTERM), after saving: the same command goes on."""
+
+    exit_code = 85  # what HTCondor and others requeue a job on that has saved its state
 
 
 TRANSIENT_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN, errno.ETIMEDOUT, errno.ENOMEM}

@@ -12,11 +12,13 @@ class Modality:
         rates: Lowest and highest rate that is usual for it (Hz); outside, validate warns.
         tokenizers: Rows of `TOKENIZERS` that can turn it into tokens, of which the first does
             unless a card chooses another; none for what is only a target or a table.
+        neural: Whether it comes from the brain; the others are of body or world.
     """
 
     unit: str
     rates: tuple[float, float]
     tokenizers: tuple[str, ...] = ()
+    neural: bool = False
 
     @property
     def tokenizer(self) -> str | None:
@@ -25,16 +27,16 @@ class Modality:
 
 
 MODALITIES: dict[str, Modality] = {
-    "spikes": Modality("count", (1e3, 1e5), ("binned", "spikes")),
-    "binned_counts": Modality("count", (1.0, 1e3), ("binned", "continuous")),
-    "lfp": Modality("V", (200.0, 5e3), ("continuous",)),
-    "eeg": Modality("V", (100.0, 5e3), ("continuous",)),
-    "ecog": Modality("V", (200.0, 1e4), ("continuous",)),
+    "spikes": Modality("count", (1e3, 1e5), ("binned", "spikes"), neural=True),
+    "binned_counts": Modality("count", (1.0, 1e3), ("binned", "continuous"), neural=True),
+    "lfp": Modality("V", (200.0, 5e3), ("continuous",), neural=True),
+    "eeg": Modality("V", (100.0, 5e3), ("continuous",), neural=True),
+    "ecog": Modality("V", (200.0, 1e4), ("continuous",), neural=True),
     "emg": Modality("V", (100.0, 1e4), ("continuous",)),
     # Patch clamp: V, or A where V is held.
-    "intracellular": Modality("V", (1e3, 2e5), ("continuous",)),
-    "calcium": Modality("1", (1.0, 200.0), ("binned", "continuous")),
-    "fmri": Modality("1", (0.1, 10.0), ("image", "binned", "continuous")),
+    "intracellular": Modality("V", (1e3, 2e5), ("continuous",), neural=True),
+    "calcium": Modality("1", (1.0, 200.0), ("binned", "continuous"), neural=True),
+    "fmri": Modality("1", (0.1, 10.0), ("image", "binned", "continuous"), neural=True),
     "video": Modality("1", (1.0, 1e3), ("image",)),
     "audio": Modality("1", (8e3, 5e5), ("audio",)),
     "pose": Modality("m", (10.0, 500.0), ("continuous",)),

@@ -34,6 +34,7 @@ NO_TELEMETRY = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 
@@ -96,6 +97,7 @@ def set_params(assignments: Iterable[str]) -> list[str]:
     if changes:
         temporary = PARAMS_FILE.with_name(f".{PARAMS_FILE}.tmp")
         editor.dump(document, temporary)
+        assert YAML(typ="safe").load(temporary) == document, "what was written is what was meant"
         os.replace(temporary, PARAMS_FILE)
     return changes
 
@@ -187,8 +189,25 @@ def _assign(document: dict[str, Any], keys: list[str], value: Any) -> str | None
         if not isinstance(node, dict):
             raise UserError(f"-S {'.'.join(keys)}: {'.'.join(keys[: depth + 1])} has no keys below")
     old = node.get(keys[-1])
-    node[keys[-1]] = value
+    _put(node, keys[-1], value)
     return None if old == value else f"{'.'.join(keys)}: {old} → {value}"
+
+
+def _put(node: Any, key: str, value: Any) -> None:
+    """Set a key; the comment behind one that held a list or keys stays behind it.
+
+    The library would write what follows such a comment on the same line.
+    """
+    said = node.ca.items.pop(key, None) if isinstance(node.get(key), list | dict) else None
+    node[key] = value
+    found = [
+        token
+        for part in said or ()
+        if part
+        for token in (part if isinstance(part, list) else [part])
+    ]
+    if found:
+        node.yaml_add_eol_comment(found[0].value.partition("\n")[0].lstrip("# "), key)
 
 
 def _unknown(name: str, choices: Sequence[str]) -> NoReturn:

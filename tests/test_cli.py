@@ -1,4 +1,5 @@
 import errno
+import functools
 import json
 import os
 import shutil
@@ -6,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from projects import command, make_project
 from sources import ROOT
 from windows import recording, shards, tiny_model
@@ -186,6 +188,23 @@ def test_set_params_changes_the_value_and_nothing_else(folder, monkeypatch):
     after = (folder / "params.yaml").read_text().splitlines()
     assert [line for line in after if line not in before] == ["seed: 7"]
     assert len(after) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pretrain.fit.phases", []),
+        ("pretrain.fit.phases", [{"name": "one", "share": 2}]),
+        ("pretrain.fit.objectives", {"decode": 2.0}),
+        ("adapt.fit.phases", [{"at_once": 1}]),
+    ],
+)
+def test_set_params_puts_lists_and_keys_in_place_of_others(folder, key, value):
+    expected = yaml.safe_load((folder / "params.yaml").read_text())
+    *above, last = key.split(".")
+    functools.reduce(dict.get, above, expected)[last] = value
+    project.set_params([f"{key}={json.dumps(value)}"])
+    assert yaml.safe_load((folder / "params.yaml").read_text()) == expected
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ LAYERS = (
     ("evaluation", "interpretability", "serving"),
     ("stages",),
     ("project",),
+    ("search",),
     ("cli",),
     ("__main__",),
 )

@@ -16,13 +16,16 @@ from neurofmx.data.sources import SOURCES
 from neurofmx.evaluation import BASELINES, METRICS
 from neurofmx.interpretability import ANALYSES
 from neurofmx.modalities import MODALITIES
-from neurofmx.models import HEADS
+from neurofmx.models import HEADS, Known, NeuroFMX
 from neurofmx.models.adapters import ADAPTERS, adapt
 from neurofmx.objectives import OBJECTIVES
+from neurofmx.objectives.decode import Decode
+from neurofmx.objectives.draws import Draws
 from neurofmx.objectives.likelihoods import LIKELIHOODS
-from neurofmx.objectives.masked import hide
 from neurofmx.tokenizers import TOKENIZERS
-from neurofmx.training.engines import ENGINES
+from neurofmx.training.spread import ENGINES
+from neurofmx.training.tracking import TRACKERS
+from neurofmx.training.weighting import WEIGHTINGS
 
 SOURCE = re.compile(r"arXiv:|doi:|\b(18|19|20)\d\d\b|[Ss]ource:")
 
@@ -40,19 +43,47 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def model(made):
-    return tiny_model(made, ["a"], 0, prior={"width": 16, "n_layers": 1, "n_heads": 2})
+    prior = {"width": 16, "n_layers": 1, "n_heads": 2}
+    model = tiny_model(made, ["a"], 0, prior=prior, codes=8)
+    torch.manual_seed(0)
+    other = NeuroFMX.from_config(model.config.model_copy(update={"domains": ["a", "b"]}))
+    known = model.vocabulary.items()
+    other.extend({name: Known(units.keys, ["A", "B"]) for name, units in known})
+    return other
 
 
-@pytest.fixture
-def batch(made, model):
-    positions = made.positions("train")[:8]
-    return taught(made, Collator(made, model.rows)(positions))
+def asked(name, model):
+    """An objective, as Fit makes it."""
+    signals = list(model.config.signals)
+    if name == "contrastive_three":  # the windows have two signals
+        signals.append(signals[0])
+    return OBJECTIVES[name](list(model.config.tasks), signals)
 
 
-def taught(made, batch):
+def prepared(objective, model, batch):
+    """The batch as it is shown to the model, with regions and domains that differ."""
+    rows = torch.tensor(batch.windows)
+    draws = Draws(rows)
+    signals = {
+        n: dataclasses.replace(
+            s, regions=1 + torch.arange(s.values.shape[2]).expand(len(rows), -1) % 2
+        )
+        for n, s in batch.signals.items()
+    }
+    laid = model.laid(dataclasses.replace(batch, signals=signals))
+    neural = frozenset(["spikes"])  # so that there is something to tell it from
+    laid = dataclasses.replace(laid, domains=rows % 2, neural=neural)
+    laid = objective.prepare(laid, draws)
+    return dataclasses.replace(laid, noise=model.prior.draw(draws))
+
+
+def taught(made, model, batch):
     """The batch, with what a teacher of other weights says of it."""
+    teacher = tiny_model(made, ["a"], 1).eval()
+    teacher.extend(model.vocabulary)
+    clear = dataclasses.replace(batch, hidden={}, noise=None)
     with torch.no_grad():
-        return dataclasses.replace(batch, teacher=tiny_model(made, ["a"], 1).eval()(batch))
+        return dataclasses.replace(batch, teacher=teacher(clear, heads=["decode"]))
 
 
 @pytest.mark.parametrize("name", MODALITIES)
@@ -96,40 +127,60 @@ def test_tokenizer(name, dtype, tmp_path):
     assert says_where_from(cls)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_objective(name, model, batch):
-    hidden = hide(model.cells(batch), 0.3, 0.3, torch.Generator().manual_seed(0))
-    noise = model.prior.draw(len(batch.windows), torch.Generator().manual_seed(0))
-    loss = OBJECTIVES[name](model(batch, hidden, noise=noise), batch, hidden)
+def test_objective(name, dtype, model, made):
+    model, objective = model.to(dtype), asked(name, model)
+    batch = Collator(made, model.rows)(made.positions("train")[:8])
+    batch = taught(made, model, prepared(objective, model, batch))
+    output = model(batch, heads=objective.heads)
+    loss = objective.loss(output, batch)
     loss.backward()
     reached = [p for p in model.parameters() if p.grad is not None]
 
     assert loss.shape == ()
     assert loss.isfinite()
-    assert loss > 0
-    assert reached
+    assert loss.abs() > 1e-6
+    assert any(p.grad.any() for p in reached)
     assert all(p.grad.isfinite().all() for p in reached)
+    assert set(objective.total(output, batch)) == set(objective.asked(batch))
+    assert set(objective.asked(batch)) <= set(objective.groups)
     assert says_where_from(OBJECTIVES[name])
+    objective.learn()
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_does_not_grow_with_the_batch(name, model, made):
     """A mask or a larger batch must not change the scale of the loss."""
     model.eval()
-    collate = Collator(made, model.rows)
-    windows = made.positions("train")[:4].tolist()
-    few = hide(model.cells(collate(windows)), 0.3, 0.3, torch.Generator().manual_seed(0))
-    noise = model.prior.draw(4, torch.Generator().manual_seed(0))
-    losses = []
+    objective, collate = asked(name, model).eval(), Collator(made, model.rows)
+    windows, losses = made.positions("train")[:8].tolist(), []
     for repeats in (1, 3):
-        batch = taught(made, collate(windows * repeats))
-        hidden = type(few)(
-            {n: m.repeat(repeats, 1) for n, m in few.channels.items()},
-            {n: m.repeat(repeats, 1) for n, m in few.tokens.items()},
-        )
-        many = type(noise)(*(x.repeat(repeats, *[1] * (x.ndim - 1)) for x in noise))
-        losses.append(OBJECTIVES[name](model(batch, hidden, noise=many), batch, hidden).item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+        batch = taught(made, model, prepared(objective, model, collate(windows * repeats)))
+        losses.append(objective.loss(model(batch, heads=objective.heads), batch).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_the_same_in_parts(name, model, made):
+    """Sums over parts of a step, by what is asked over the whole, make the loss of the whole."""
+    between = ("contrastive", "contrastive_time", "contrastive_behaviour", "contrastive_three")
+    if name in (*between, "mmd"):
+        pytest.skip("it tells windows of a batch from each other")
+    model.eval()
+    objective, collate = asked(name, model).eval(), Collator(made, model.rows)
+    windows = made.positions("train")[:8].tolist()
+
+    def told(chosen):
+        batch = taught(made, model, prepared(objective, model, collate(chosen)))
+        return objective.total(model(batch, heads=objective.heads), batch), objective.asked(batch)
+
+    (whole, number), parts = told(windows), [told(windows[:3]), told(windows[3:])]
+    for group in whole:
+        total = sum(sums[group].item() for sums, _ in parts if group in sums)
+        count = sum(n[group].item() for _, n in parts if group in n)
+        assert total == pytest.approx(whole[group].item(), rel=1e-3, abs=1e-4)
+        assert count == pytest.approx(number[group].item())
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -147,10 +198,12 @@ def test_likelihood(name):
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_adapter(name, model, batch):
+def test_adapter(name, made):
     """Tests of what each changes, files and merging are in tests/models/test_adapters.py."""
+    model = tiny_model(made, ["a"], 0)
+    batch = Collator(made, model.rows)(made.positions("train")[:8])
     adapted = adapt(model, model.vocabulary, name, seed=1)
-    OBJECTIVES["decode"](adapted(batch), batch).backward()
+    Decode().loss(adapted(batch), batch).backward()
     trained = [p for p in adapted.parameters() if p.requires_grad]
     share = sum(p.numel() for p in trained) / sum(p.numel() for p in adapted.parameters())
     assert share == 1 if name == "full" else 0 < share < 0.5
@@ -162,7 +215,25 @@ def test_adapter(name, model, batch):
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_engine_has_what_the_loop_asks(name):
-    assert all(hasattr(ENGINES[name], method) for method in ("step", "save", "load"))
+    """What they do is in tests/training: the same steps, and the same after a stop."""
+    methods = ("run", "backward", "step", "save", "load", "weights", "take", "ask")
+    assert all(hasattr(ENGINES[name], method) for method in methods)
+    assert says_where_from(ENGINES[name])
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_weighting(name):
+    """What they do is in tests/training/test_weighting.py."""
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = WEIGHTINGS[name](2)(x * x, torch.tensor([1.0, 0.5]), [x], 1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(3.0)  # as given, until something has been learnt
+    assert x.grad.tolist() == [2.0, 2.0]
+    assert says_where_from(type(WEIGHTINGS[name](2)))
+
+
+def test_trackers_are_documented():
+    assert all(tracker.__doc__ for tracker in TRACKERS.values())
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -7,13 +7,15 @@ from tokenized import events, samples
 
 from neurofmx.batches import Batch, Target
 from neurofmx.models import Known, NeuroFMX
+from neurofmx.objectives import OBJECTIVES
+from neurofmx.objectives.draws import Draws
 
 # One signal of each tokenizer, in windows of half a second.
 SIGNALS = {
     "binned": {"tokenizer": "binned", "patch": 2, "dt": 0.02, "counts": True},
     "continuous": {"tokenizer": "continuous", "patch": 4, "dt": 0.01},
     "image": {"tokenizer": "image", "patch": 1, "dt": 0.05, "grid": [2, 3]},
-    "audio": {"tokenizer": "audio", "patch": 4, "dt": 0.01, "grid": [6]},
+    "audio": {"tokenizer": "audio", "patch": 4, "dt": 0.01, "grid": [6], "neural": False},
     "spikes": {"tokenizer": "spikes", "patch": 1, "dt": 0.001},
 }
 TASKS = {
@@ -31,10 +33,11 @@ def whole(causal=False, seed=0):
     torch.manual_seed(seed)
     prior = {"width": 16, "n_layers": 1, "n_heads": 2, "condition": "classification"}
     config = {
-        "model": WIDTHS | {"causal": causal, "prior": prior, "horizons": [0.05, 0.1]},
+        "model": WIDTHS | {"causal": causal, "prior": prior, "horizons": [0.05, 0.1], "codes": 8},
         "duration": 0.5,
         "signals": SIGNALS,
         "tasks": {kind: {"kind": kind} | task for kind, task in TASKS.items()},
+        "domains": ["a", "b"],
     }
     model = NeuroFMX.from_config(config)
     model.extend({name: Known([("a", unit) for unit in range(UNITS)], REGIONS) for name in SIGNALS})
@@ -72,6 +75,26 @@ def windows(names):
         signals["binned"] = dataclasses.replace(signals["binned"], values=values, **told)
     given = {"spikes": events(units=UNITS)} if "spikes" in names else {}
     return Batch(signals, targets(), ["a", "a"], [0, 1], given)
+
+
+def objectives(model):
+    """Every objective, for a model; those that cannot tell channels apart only where it can."""
+    shared = [n for n in model.sampled if not model.tokenizers[n].apart]
+    by_channel = ("masked_region", "masked_in_region", "masked_adaptive")
+    names = [name for name in OBJECTIVES if not (shared and name in by_channel)]
+    tasks, signals = list(model.config.tasks), list(model.config.signals)
+    return {name: OBJECTIVES[name](tasks, signals) for name in names}
+
+
+def prepared(model, batch, asked):
+    """The batch as a model is shown it in training, with what all objectives ask of all windows."""
+    draws = Draws(torch.arange(len(batch.windows)))
+    batch = dataclasses.replace(model.laid(batch), domains=torch.arange(len(batch.windows)) % 2)
+    for objective in asked.values():
+        batch = objective.prepare(batch, draws)
+    # All together they would hide all, and no gradient would reach what reads a signal.
+    hidden = asked["masked"].prepare(dataclasses.replace(batch, hidden={}), draws).hidden
+    return dataclasses.replace(batch, noise=model.prior.draw(draws), hidden=hidden)
 
 
 def of_precision(model, precision):

@@ -22,7 +22,6 @@ from neurofmx.config import Params
 from neurofmx.data.augment import AugmentParams, augment
 from neurofmx.data.collate import Collator as Collator
 from neurofmx.data.collate import OnCorrupt
-from neurofmx.data.mixture import Phase
 from neurofmx.data.mixup import partners
 from neurofmx.data.order import window_seeds
 from neurofmx.data.passing import Parcel
@@ -35,7 +34,7 @@ CHANGED = {
     "index_hash": ("the windows have", "tokenize as before to get the old ones back"),
     "seed": ("the seed has", "set it back"),
     "plan": (
-        "the recordings, batch_size, loader.tokens_per_step or loader.phases have",
+        "the recordings, batch_size, loader.tokens_per_step or phases have",
         "put them back",
     ),
 }
@@ -51,7 +50,6 @@ class LoaderParams(Params):
         on_corrupt: What to do about a window that cannot be read: stop with an error, or skip it,
             count it and say so.
         cache_mb: Windows from a URL that are kept in memory (MB).
-        phases: A curriculum; empty is one phase of all windows and signals.
         augment: What is done to train windows.
     """
 
@@ -59,7 +57,6 @@ class LoaderParams(Params):
     workers: int = Field(0, ge=0)
     on_corrupt: OnCorrupt = "error"
     cache_mb: float = Field(512.0, gt=0)
-    phases: list[Phase] = []
     augment: AugmentParams = AugmentParams()
 
 
@@ -72,6 +69,7 @@ class Loader:
         rank, world: Of this process.
         workers: Processes that read ahead.
         augmentation: What is done to the windows, by (seed, epoch, window) alone; None: nothing.
+        parts: Batches that this rank's windows of a step come in, one after the other.
 
     Raises:
         UserError: A step may have fewer windows than there are ranks.
@@ -85,9 +83,11 @@ class Loader:
         world: int = 1,
         workers: int = 0,
         augmentation: AugmentParams | None = None,
+        parts: int = 1,
     ):
-        plan.check(world)
+        plan.check(world * parts)
         self.plan, self.rank, self.world, self.workers = plan, rank, world, workers
+        self.parts = parts
         self.epoch = self.cursor = 0
         self._reader = _Reader(collate, augmentation or AugmentParams(), plan.seed)
 
@@ -113,17 +113,18 @@ class Loader:
             worker_init_fn=_alone,
             generator=torch.Generator(),  # else it would draw from the global one
         )
-        for came in ahead:
+        for number, came in enumerate(ahead):
             batch = came.open() if isinstance(came, Parcel) else came
             if isinstance(batch, NeuroFMXError):
                 raise batch
-            if self.cursor == self.plan.steps(self.epoch):
-                self.epoch, self.cursor = self.epoch + 1, 0
-            self.cursor += 1
+            if number % self.parts == 0:
+                if self.cursor == self.plan.steps(self.epoch):
+                    self.epoch, self.cursor = self.epoch + 1, 0
+                self.cursor += 1
             yield batch
 
     def state(self) -> dict[str, Any]:
-        """Where the run stands, as plain values: the same at any world size."""
+        """Where the run stands between two steps, as plain values: the same at any world size."""
         return {
             "epoch": self.epoch,
             "cursor": self.cursor,
@@ -163,8 +164,11 @@ class Loader:
     def _of_epoch(self, epoch: int, cursor: int) -> Iterator["_Job"]:
         plan = self.plan
         steps, signals = plan.epoch(epoch), plan.phases[plan.phase(epoch)].signals
+        shares = range(self.rank * self.parts, (self.rank + 1) * self.parts)
         for step in range(cursor, len(steps)):
-            yield _Job(epoch, plan.share(epoch, steps[step], self.rank, self.world), signals)
+            for share in shares:
+                windows = plan.share(epoch, steps[step], share, self.world * self.parts)
+                yield _Job(epoch, windows, signals)
 
 
 class _Job(NamedTuple):

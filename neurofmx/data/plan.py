@@ -190,7 +190,7 @@ def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise UserError(
-            f"loader.phases names {what} that are not there: {', '.join(unknown)}; choose from "
+            f"phases name {what} that are not there: {', '.join(unknown)}; choose from "
             f"{', '.join(known)}"
         )
 

@@ -156,7 +156,7 @@ def confusion(predictions: pd.DataFrame, task: str, classes: Sequence[str]) -> g
 def training(history: pd.DataFrame) -> go.Figure:
     """Losses over the steps of pretraining."""
     figure = go.Figure()
-    for name in [column for column in history if column != "step"]:
+    for name in [column for column in history if column not in ("step", "phase")]:
         strong = name == "valid"
         figure.add_scatter(
             x=history["step"],
@@ -164,8 +164,46 @@ def training(history: pd.DataFrame) -> go.Figure:
             name=f"{name} (held out)" if strong else name,
             line={"width": 3 if strong else 1.4, "dash": "solid" if strong else "dot"},
         )
+    for phase, rows in history.groupby("phase", sort=False):
+        if phase != history["phase"].iloc[0]:
+            # It began behind the last look of the phase before.
+            begin = history["step"][history["step"] < rows["step"].min()].max()
+            figure.add_vline(x=begin, line={"width": 1, "dash": "dash", "color": "#9aa5b1"})
+        figure.add_annotation(
+            x=rows["step"].mean(), y=0, yref="paper", yanchor="bottom", text=phase, showarrow=False
+        )
     figure.update_xaxes(title="step")
     figure.update_yaxes(title="loss")
+    return figure
+
+
+WAYS = {
+    "plain": "#9aa5b1",
+    "replay": "#d9822b",
+    "ewc": "#b08bd0",
+    "replay_ewc": "#1f5fbf",
+}
+
+
+def stream(forgetting: pd.DataFrame, recording: str) -> go.Figure:
+    """What is unexplained of the new and of the old after each chunk of a stream, by way."""
+    titles = ("valid windows of the new recording", "valid windows of those before")
+    figure = make_subplots(cols=2, subplot_titles=titles, shared_yaxes=True)
+    chosen = forgetting[forgetting["recording"] == recording]
+    for way, rows in chosen.groupby("way", sort=False):
+        for column, of in enumerate(("new", "old"), start=1):
+            figure.add_scatter(
+                x=rows["chunk"],
+                y=rows[of],
+                name=way,
+                legendgroup=way,
+                showlegend=column == 1,
+                line={"color": WAYS[str(way)], "width": 3 if way == "replay_ewc" else 1.8},
+                row=1,
+                col=column,
+            )
+    figure.update_xaxes(title="chunks learnt from")
+    figure.update_yaxes(title="unexplained", rangemode="tozero", row=1, col=1)
     return figure
 
 

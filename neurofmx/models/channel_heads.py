@@ -21,7 +21,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from neurofmx.batches import Cells, SignalBatch
@@ -99,6 +99,46 @@ class ForecastHead(ChannelHead):
         entered = entered * self.horizon_gain[:, None] + self.horizon_bias[:, None]
         told = self._read(rearrange(entered, "b h t w -> b (h t) w"), gain, rate)
         return rearrange(told, "b (h t) c s -> b h t c s", h=len(self.horizon_gain))
+
+
+class CodeHead(nn.Module):
+    """Features of a token → a logit for each code of each of its cells.
+
+    The book of codes is drawn once and is the same for every model.
+
+    Source: Chiu et al. 2022 (BEST-RQ), arXiv:2202.01855.
+
+    Args:
+        width: Width of the features.
+        tokenizer: Whose cells are told.
+        codes: K, how many there are.
+    """
+
+    DIMS = 16  # of the space that samples are projected to
+    book: Tensor
+    project: Tensor
+
+    def __init__(self, width: int, tokenizer: Tokenizer, codes: int):
+        super().__init__()
+        inner, g = tokenizer.config.width, torch.Generator().manual_seed(0)
+        self.enter = nn.Linear(width, inner)
+        self.readout = nn.Parameter(torch.zeros(codes, inner))
+        book, project = torch.randn(codes, self.DIMS, generator=g), (tokenizer.cell, self.DIMS)
+        self.register_buffer("book", F.normalize(book, dim=1))
+        self.register_buffer("project", torch.randn(project, generator=g))
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch token width"],
+        gain: Float[Tensor, "batch channel inner"],
+    ) -> Float[Tensor, "batch token channel code"]:
+        """Logits."""
+        by_code = einsum(self.enter(features), self.readout, "b t w, k w -> b t k w")
+        return einsum(by_code, gain, "b t k w, b c w -> b t c k")
+
+    def code(self, cells: Cells) -> Int[Tensor, "batch token channel"]:
+        """Which code is nearest to what was seen."""
+        return (cells.values.to(self.project) @ self.project @ self.book.T).argmax(-1)
 
 
 class Projection(nn.Module):

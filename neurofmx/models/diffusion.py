@@ -28,13 +28,14 @@ from neurofmx.models.diffusion_steps import (
     sample,
 )
 from neurofmx.models.whitening import Whitening
+from neurofmx.objectives.draws import Draws
 
 # Deviations that x̂₀ may reach where the network says ε: near t = T its error is divided by α ≈ 0.
 LIMIT = 5.0
 
 
 class Noise(NamedTuple):
-    """Everything random about a training step of the prior, drawn on the CPU.
+    """Everything random about a training step of the prior.
 
     Attributes:
         times: How far each window's latents are noised, 1 … T.
@@ -108,13 +109,14 @@ class DiffusionPrior(nn.Module):
         self.whiten = Whitening(n_latents, latent_dim)
         self.net = Denoiser(latent_dim, n_latents, width, n_layers, n_heads, condition_dim)
 
-    def draw(self, n: int, generator: Generator) -> Noise:
-        """What is random about a training step of n windows; every device gets the same."""
+    def draw(self, draws: Draws) -> Noise:
+        """What is random about a training step, of each window by its seed."""
+        steps = torch.full_like(draws.seeds, self.schedule.steps)
         return Noise(
-            torch.randint(1, self.schedule.steps + 1, (n,), generator=generator),
-            torch.randn((n, *self.shape), generator=generator),
-            torch.rand(n, generator=generator) < self.untold,
-            torch.rand(n, generator=generator) < self.alone,
+            draws.chosen("noise time", steps) + 1,
+            draws.normal("noise", *self.shape),
+            draws.uniform("untold") < self.untold,
+            draws.uniform("alone") < self.alone,
         )
 
     def forward(
@@ -152,10 +154,10 @@ class DiffusionPrior(nn.Module):
         self,
         latents: Float[Tensor, "batch latent width"],
         condition: Float[Tensor, "batch condition"] | None,
-        generator: Generator,
+        draws: Draws,
     ) -> Float[Tensor, ""]:
         """Mean squared error of what the network says; 1 for a network that says 0 of v or ε."""
-        return F.mse_loss(*self(latents, self.draw(len(latents), generator), condition))
+        return F.mse_loss(*self(latents, self.draw(draws), condition))
 
     @torch.no_grad()
     def sample(

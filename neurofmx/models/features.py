@@ -31,6 +31,22 @@ def mean(sequence: TokenizedSequence) -> Float[Tensor, "batch width"]:
     return (sequence.tokens * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
+def halves(
+    features: TokenizedSequence, entered: TokenizedSequence
+) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"]]:
+    """What the backbone says at the middle of each window, and the mean of the tokens after it.
+
+    Args:
+        features, entered: A signal's tokens behind the backbone, which is causal, and before it.
+    """
+    known = features.mask.cumsum(1)
+    first = known <= (known[:, -1:] + 1) // 2
+    place = (first & features.mask).cumsum(1).argmax(1)
+    rows = torch.arange(len(place), device=place.device)
+    past = features.tokens[rows, place] * features.mask.any(1, keepdim=True)
+    return past, mean(dataclasses.replace(entered, mask=entered.mask & ~first))
+
+
 def without(sequence: TokenizedSequence, windows: Bool[Tensor, " batch"]) -> TokenizedSequence:
     """The sequence with nothing left of some windows."""
     kept = ~windows.to(sequence.mask.device)[:, None]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from neurofmx.models.channel_heads import ChannelHead, ForecastHead, Projection
+from neurofmx.models.channel_heads import ChannelHead, CodeHead, ForecastHead, Projection
 
 
 class DecodeHead(nn.Module):
@@ -97,6 +97,32 @@ class CircularHead(DecodeHead):
         super().__init__(width, 2 * outputs)
 
 
+class DomainHead(nn.Module):
+    """Mean latents of a window → a logit for each domain.
+
+    Source: the classifier of Ganin et al. 2016 (DANN), arXiv:1505.07818.
+
+    Args:
+        width: Of the latents.
+        domains: How many.
+    """
+
+    def __init__(self, width: int, domains: int):
+        super().__init__()
+        self.enter, self.readout = nn.Linear(width, width), nn.Linear(width, domains)
+
+    def forward(
+        self, latents: Float[Tensor, "batch width"], frozen: bool = False
+    ) -> Float[Tensor, "batch domain"]:
+        """Logits; of a frozen classifier gradients go to the latents alone."""
+        x = latents
+        for layer in (self.enter, self.readout):
+            weights = (layer.weight, layer.bias)
+            x = F.linear(x, *(w.detach() for w in weights) if frozen else weights)
+            x = F.relu(x) if layer is self.enter else x
+        return x.float()
+
+
 HEADS: dict[str, type[nn.Module]] = {
     "regression": RegressionHead,
     "classification": ClassificationHead,
@@ -105,4 +131,6 @@ HEADS: dict[str, type[nn.Module]] = {
     "channels": ChannelHead,
     "forecast": ForecastHead,
     "contrastive": Projection,
+    "codes": CodeHead,
+    "domain": DomainHead,
 }

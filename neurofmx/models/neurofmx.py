@@ -8,10 +8,10 @@ queries: a task at a time, or a signal at a time.
 import dataclasses
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pandas import DataFrame
 from torch import Tensor, nn
 
@@ -20,7 +20,6 @@ from neurofmx.batches import (
     Cells,
     EventBatch,
     HeadName,
-    Hidden,
     ModelOutput,
     SignalBatch,
 )
@@ -30,25 +29,26 @@ from neurofmx.models import checkpoint
 from neurofmx.models.backbone import MambaBackbone
 from neurofmx.models.channel_heads import (
     ChannelHead,
+    CodeHead,
     ForecastHead,
     Projection,
     counted,
     tokens_ahead,
 )
-from neurofmx.models.diffusion import Noise
-from neurofmx.models.features import last_known, mean, without
-from neurofmx.models.heads import HEADS
+from neurofmx.models.features import last_known, without
+from neurofmx.models.heads import HEADS, DomainHead
 from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec, tokenizer_config
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.popt import PopT
 from neurofmx.models.prior import LatentPrior
+from neurofmx.models.readout import of_channels, on_sphere
 from neurofmx.models.stream import Stream, wired
 from neurofmx.models.vocabulary import Known, Vocabulary
 from neurofmx.objectives.likelihoods import LIKELIHOODS
 from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
 
-HEAD_NAMES: tuple[HeadName, ...] = get_args(HeadName)
+USUAL: tuple[HeadName, ...] = ("decode", "reconstruct", "forecast", "contrastive")
 
 
 class NeuroFMX(nn.Module):
@@ -63,12 +63,14 @@ class NeuroFMX(nn.Module):
 
         Attributes:
             duration: Longest window (s).
+            domains: Where windows may come from, for objectives that make them alike.
         """
 
         model: ModelParams
         duration: float
         signals: dict[str, SignalSpec]
         tasks: dict[str, TaskSpec]
+        domains: list[str] = []
 
     def __init__(self, config: Config):
         super().__init__()
@@ -126,8 +128,13 @@ class NeuroFMX(nn.Module):
             }
         )
         self.contrastive = nn.ModuleDict({name: Projection(width) for name in config.signals})
-        # Last, so that the others begin the same without it.
+        # Last, so that the others begin the same without them.
         self.prior = None if model.prior is None else LatentPrior(model, config.tasks)
+        coded = self.sampled if model.codes else []
+        self.codes = nn.ModuleDict(
+            {n: CodeHead(latent, self._tokenizer(n), cast(int, model.codes)) for n in coded}
+        )
+        self.domain = DomainHead(latent, len(config.domains)) if config.domains else None
 
     @property
     def sampled(self) -> list[str]:
@@ -173,23 +180,28 @@ class NeuroFMX(nn.Module):
         cells = {}
         for name, signal in batch.signals.items():
             tokenizer, counts = self._tokenizer(name), self.config.signals[name].counts
-            cells[name] = counted(tokenizer, signal) if counts else tokenizer.cells(signal)
+            found = counted(tokenizer, signal) if counts else tokenizer.cells(signal)
+            if tokenizer.apart:
+                ids, regions = signal.channel_ids, signal.regions
+                regions = torch.zeros_like(ids) if regions is None else regions
+                found = dataclasses.replace(found, channel_ids=ids, regions=regions)
+            cells[name] = found
         return cells
 
-    def forward(
-        self,
-        batch: Batch,
-        hidden: Hidden | None = None,
-        heads: Collection[HeadName] = HEAD_NAMES,
-        noise: Noise | None = None,
-    ) -> ModelOutput:
+    def laid(self, batch: Batch) -> Batch:
+        """The batch with what objectives have to know of it before the model is asked."""
+        ahead = {name: tokens for name, tokens in self.horizons.items() if name in batch.signals}
+        neural = frozenset(name for name, spec in self.config.signals.items() if spec.neural)
+        cells = self.cells(batch)
+        return dataclasses.replace(batch, cells=cells, horizons=ahead, neural=neural)
+
+    def forward(self, batch: Batch, heads: Collection[HeadName] = USUAL) -> ModelOutput:
         """Latents, features in time and the answers of heads.
 
         Args:
-            batch: Windows.
-            hidden: Channels and patches that the model may not see (masked modelling).
+            batch: Windows; what `batch.hidden` names cannot be seen, and where `batch.noise` is
+                given the prior is trained on it.
             heads: Which are to answer.
-            noise: What the prior is trained on, where it is (`LatentPrior.draw`).
 
         Raises:
             ValueError: No signal came.
@@ -197,47 +209,60 @@ class NeuroFMX(nn.Module):
         given: dict[str, SignalBatch | EventBatch] = {**batch.signals, **batch.events}
         if not given:
             raise ValueError(f"a batch holds at least one of {', '.join(self.config.signals)}")
-        features = {name: self.encode(name, signal, hidden) for name, signal in given.items()}
+        batch = batch if batch.cells else self.laid(batch)
+        entered = {name: self.tokens(name, x, batch.hidden.get(name)) for name, x in given.items()}
+        features = {name: self.through(sequence) for name, sequence in entered.items()}
         tokens = torch.cat([f.tokens for f in features.values()], dim=1)
         mask = torch.cat([f.mask for f in features.values()], dim=1)
         times = torch.cat([f.middles for f in features.values()], dim=1)
         ends = torch.cat([f.ends for f in features.values()], dim=1)
         latents = self.perceiver(tokens, mask, times, self.duration(features), ends)
-        cells, ahead = self.cells(batch), self.horizons
         found: dict[str, Tensor] = {}
         near = features
-        if noise is not None:
+        if batch.noise is not None:
             assert self.prior is not None, "only a prior draws noise"
-            found |= self.prior.denoise(latents, batch, noise)
-            near = {name: without(f, noise.alone) for name, f in features.items()}
+            found |= self.prior.denoise(latents, batch, batch.noise)
+            near = {name: without(f, batch.noise.alone) for name, f in features.items()}
         for name, target in batch.targets.items() if "decode" in heads else ():
             if name in self.decode:
                 answers = self.ask(name, latents, near, target.times)
                 found |= {f"answer.{name}": answers, f"decode.{name}": self.decode[name](answers)}
-        for name, signal in batch.signals.items():
-            gain, rate = self._tokenizer(name).embeddings(signal)[0], cells[name].rate
-            if "reconstruct" in heads:
-                answers = self.ask(name, latents, near, features[name].middles)
-                found[f"reconstruct.{name}"] = self.reconstruct[name](answers, gain, rate)
-            if "forecast" in heads and name in ahead:
-                found[f"forecast.{name}"] = self.forecast[name](features[name].tokens, gain, rate)
-        for name, sequence in features.items() if "contrastive" in heads else ():
-            found[f"contrastive.{name}"] = self.contrastive[name](mean(sequence))
-        ahead = {name: tokens for name, tokens in ahead.items() if name in batch.signals}
-        return ModelOutput(latents, features, found, cells, ahead)
+        for name in batch.signals:
+            found |= of_channels(self, name, batch, latents, features, near, heads)
+        for name in features:
+            found |= on_sphere(self, name, batch, entered[name], features[name], heads)
+        if "domain" in heads and self.domain is not None:
+            z = latents.mean(1)
+            found |= {"domain.own": self.domain(z.detach()), "domain.through": self.domain(z, True)}
+        return ModelOutput(latents, features, found)
 
-    def encode(
-        self, name: str, signal: SignalBatch | EventBatch, hidden: Hidden | None = None
+    def tokens(
+        self,
+        name: str,
+        signal: SignalBatch | EventBatch,
+        hidden: Bool[Tensor, "batch _token channel"] | None = None,
     ) -> TokenizedSequence:
+        """A signal's tokens, pooled over channels, before the backbone.
+
+        Args:
+            hidden: Cells that cannot be seen; a token of which nothing can is the learnt one.
+        """
+        sequence = self._tokenizer(name).tokenize(signal, hidden)
+        tokens = sequence.tokens + self.signal_embedding[name]
+        if hidden is not None and isinstance(signal, SignalBatch):
+            seen = self._tokenizer(name).cells(signal).seen.any(3)
+            gone = ~(seen & ~hidden).any(2, keepdim=True)
+            tokens = torch.where(gone, self.hidden_token, tokens)
+        return dataclasses.replace(sequence, tokens=tokens)
+
+    def through(self, sequence: TokenizedSequence) -> TokenizedSequence:
+        """What the backbone makes of tokens."""
+        tokens = self.backbone(sequence.tokens, sequence.mask)
+        return dataclasses.replace(sequence, tokens=tokens)
+
+    def encode(self, name: str, signal: SignalBatch | EventBatch) -> TokenizedSequence:
         """Features of one signal in time: tokenizer, PopT and backbone."""
-        if hidden is None or name not in hidden.channels:
-            sequence = self._tokenizer(name).tokenize(signal)
-            tokens = sequence.tokens + self.signal_embedding[name]
-        else:
-            sequence = self._tokenizer(name).tokenize(signal, ~hidden.channels[name])
-            tokens = sequence.tokens + self.signal_embedding[name]
-            tokens = torch.where(hidden.tokens[name][..., None], self.hidden_token, tokens)
-        return dataclasses.replace(sequence, tokens=self.backbone(tokens, sequence.mask))
+        return self.through(self.tokens(name, signal))
 
     def ask(
         self,

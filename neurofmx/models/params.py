@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
@@ -47,6 +47,7 @@ class SignalSpec(Params):
         dt: Duration of a sample (s); of events, what one is said to last.
         grid: Shape that the channels have in space; [] where they have none.
         counts: Whether it is of counts, whose rates the heads tell.
+        neural: Whether it comes from the brain; else it is of body or world.
     """
 
     tokenizer: str
@@ -54,6 +55,7 @@ class SignalSpec(Params):
     dt: float
     grid: list[int] = []
     counts: bool = False
+    neural: bool = True
 
 
 class TaskSpec(Params):
@@ -88,6 +90,7 @@ class ModelParams(Params):
             and those beyond the longest window are left out.
         tokenizers: By row of `TOKENIZERS`, options of its `Config`.
         prior: Of the latent diffusion prior; None: the model has none.
+        codes: Codes of the objective `codes`; None: the model has no head for it.
     """
 
     size: Size = "tiny"
@@ -108,6 +111,7 @@ class ModelParams(Params):
     dropout: float = 0.1
     tokenizers: dict[str, dict[str, Any]] = {}
     prior: DiffusionPrior.Config | None = None
+    codes: int | None = Field(None, ge=2)
 
     @property
     def streams(self) -> list[int]:

@@ -49,7 +49,7 @@ class PopT(nn.Module):
         scores = einsum(p.features, by_feature, "b t c r, b c k r -> b t k c")
         by_channel = einsum(self.seeds, p.bias, "k w, b c w -> b k c")
         scores = (scores + by_channel[:, None]) / self.seeds.shape[-1] ** 0.5
-        shown = p.mask[:, None, None, :]
+        shown = p.mask[:, :, None, :]
         # A finite floor, so that a window without channels gives zeros and not NaN.
         floor = torch.finfo(scores.dtype).min
         return scores.masked_fill(~shown, floor).softmax(dim=-1) * shown

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from neurofmx.objectives.ranks import everyone
+
 
 class Whitening(nn.Module):
     """Running mean and variance of every latent's features, so that the prior sees unit variance.
@@ -39,7 +41,8 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def observe(self, latents: Float[Tensor, "batch latent width"]) -> None:
-        """Take a batch into the running mean and variance (Chan et al. 1979)."""
+        """Take a batch of all ranks into the running mean and variance (Chan et al. 1979)."""
+        latents = everyone(latents)
         self.count.add_(len(latents)).clamp_(max=max(self.memory, len(latents)))
         share = len(latents) / self.count.float()
         variance, mean = torch.var_mean(latents.float(), dim=0, correction=0)

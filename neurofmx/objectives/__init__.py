@@ -1,44 +1,41 @@
 """What the model is trained for; each objective is a mean over what it may ask."""
 
-from collections.abc import Callable
+from neurofmx.objectives.base import Objective
+from neurofmx.objectives.behaviour import ContrastiveBehaviour
+from neurofmx.objectives.codes import Codes
+from neurofmx.objectives.contrastive import Contrastive, ContrastiveThree, ContrastiveTime
+from neurofmx.objectives.crossing import Crossing, Decoding, Encoding
+from neurofmx.objectives.decode import Decode
+from neurofmx.objectives.diffusion import Diffusion
+from neurofmx.objectives.distill import Distill
+from neurofmx.objectives.domains import MMD, Adversarial, Confusion
+from neurofmx.objectives.forecast import Forecast
+from neurofmx.objectives.masked import Masked, MaskedForward, MaskedTime, MaskedUnit
+from neurofmx.objectives.masked_channels import MaskedAdaptive, MaskedInRegion, MaskedRegion
 
-from jaxtyping import Float
-from torch import Tensor
-
-from neurofmx.batches import HeadName
-from neurofmx.objectives.contrastive import contrastive
-from neurofmx.objectives.decode import decode
-from neurofmx.objectives.diffusion import diffusion
-from neurofmx.objectives.distill import distill
-from neurofmx.objectives.forecast import forecast
-from neurofmx.objectives.masked import masked
-
-OBJECTIVES: dict[str, Callable[..., Float[Tensor, ""]]] = {
-    "decode": decode,
-    "masked": masked,
-    "forecast": forecast,
-    "contrastive": contrastive,
-    "diffusion": diffusion,
-    "distill": distill,
+OBJECTIVES: dict[str, type[Objective]] = {
+    "decode": Decode,
+    "masked": Masked,
+    "masked_time": MaskedTime,
+    "masked_unit": MaskedUnit,
+    "masked_region": MaskedRegion,
+    "masked_in_region": MaskedInRegion,
+    "masked_forward": MaskedForward,
+    "masked_adaptive": MaskedAdaptive,
+    "encoding": Encoding,
+    "decoding": Decoding,
+    "crossing": Crossing,
+    "codes": Codes,
+    "forecast": Forecast,
+    "contrastive": Contrastive,
+    "contrastive_time": ContrastiveTime,
+    "contrastive_behaviour": ContrastiveBehaviour,
+    "contrastive_three": ContrastiveThree,
+    "adversarial": Adversarial,
+    "confusion": Confusion,
+    "mmd": MMD,
+    "distill": Distill,
+    "diffusion": Diffusion,
 }
 
-# The heads of the model that each objective looks at.
-LOOKS_AT: dict[str, tuple[HeadName, ...]] = {
-    "decode": ("decode",),
-    "masked": ("reconstruct",),
-    "forecast": ("forecast",),
-    "contrastive": ("contrastive",),
-    "diffusion": (),  # but at the latents
-    "distill": ("decode",),  # and at every other head that the others look at
-}
-
-__all__ = [
-    "LOOKS_AT",
-    "OBJECTIVES",
-    "contrastive",
-    "decode",
-    "diffusion",
-    "distill",
-    "forecast",
-    "masked",
-]
+__all__ = ["OBJECTIVES", "Objective"]

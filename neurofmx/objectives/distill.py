@@ -7,14 +7,19 @@ for logits it is the limit of soft targets at a high temperature.
 Source: Hinton et al. 2015, arXiv:1503.02531, section 2.1.
 """
 
-from jaxtyping import Bool, Float
+from collections.abc import Sequence
+from typing import ClassVar
+
+from jaxtyping import Bool
 from torch import Tensor
 
-from neurofmx.batches import Batch, Hidden, ModelOutput
-from neurofmx.objectives.deviance import means, summed
+from neurofmx.batches import Batch, HeadName, ModelOutput
+from neurofmx.objectives.base import Groups, Objective, summed
+
+COMPARED = ("decode", "reconstruct", "forecast")
 
 
-def distill(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> Float[Tensor, ""]:
+class Distill(Objective):
     """Mean over heads of the squared distance to the teacher's parameters.
 
     It runs over the queries of tasks that have an answer and over all samples that were seen, in
@@ -22,23 +27,48 @@ def distill(output: ModelOutput, batch: Batch, hidden: Hidden | None = None) -> 
 
     Raises:
         ValueError: The batch has no teacher.
+
+    Source: Hinton et al. 2015, arXiv:1503.02531, section 2.1.
     """
-    if batch.teacher is None:
-        raise ValueError("distill needs what a teacher says of the batch; give Fit a teacher")
-    parts = []
-    for name, truth in batch.teacher.heads.items():
-        asked = _asked(name, output, batch)
-        if name in output.heads and asked is not None:
-            error = (output.heads[name] - truth).square()
-            parts.append(summed(error, asked.expand_as(error)))
-    return means(parts, output.latents.new_zeros(()))
 
+    heads: ClassVar[Sequence[HeadName]] = (
+        "decode",
+    )  # and every other head that the others look at
 
-def _asked(name: str, output: ModelOutput, batch: Batch) -> Bool[Tensor, "..."] | None:
-    """Where a head says something, in a shape that expands to it; None for one not compared."""
-    head, _, of = name.partition(".")
-    if head == "decode":
-        return batch.targets[of].mask[..., None]
-    if head == "reconstruct":
-        return output.cells[of].seen
-    return output.cells[of].seen[:, None] if head == "forecast" else None
+    @property
+    def groups(self) -> list[str]:
+        """A head each."""
+        return [f"{head}.{name}" for head in COMPARED for name in (*self.tasks, *self.signals)]
+
+    def asked(self, batch: Batch) -> Groups:
+        """Numbers that are compared."""
+        teacher = self._teacher(batch).heads
+        return {
+            name: asked.expand_as(teacher[name]).sum() for name, asked in self._asked(batch).items()
+        }
+
+    def total(self, output: ModelOutput, batch: Batch) -> Groups:
+        """Squared distances."""
+        teacher, found = self._teacher(batch).heads, {}
+        for name, asked in self._asked(batch).items():
+            error = (output.heads[name] - teacher[name]).square()
+            found[name] = summed(error, asked.expand_as(error))
+        return found
+
+    def _asked(self, batch: Batch) -> dict[str, Bool[Tensor, "..."]]:
+        """Where each head says something, in a shape that expands to it."""
+        found = {}
+        for name in self._teacher(batch).heads:
+            head, _, of = name.partition(".")
+            if head == "decode":
+                found[name] = batch.targets[of].mask[..., None]
+            elif head == "reconstruct":
+                found[name] = batch.cells[of].seen
+            elif head == "forecast":
+                found[name] = batch.cells[of].seen[:, None]
+        return found
+
+    def _teacher(self, batch: Batch) -> ModelOutput:
+        if batch.teacher is None:
+            raise ValueError("distill needs what a teacher says of the batch; give Fit a teacher")
+        return batch.teacher

@@ -1,4 +1,4 @@
-"""The nine stages; each has one name: here, in dvc.yaml and params.yaml, as command, on disk."""
+"""The ten stages; each has one name: here, in dvc.yaml and params.yaml, as command, on disk."""
 
 STAGES = (
     "ingest",
@@ -7,6 +7,7 @@ STAGES = (
     "tokenize",
     "pretrain",
     "adapt",
+    "online",
     "evaluate",
     "interpret",
     "report",

@@ -1,5 +1,6 @@
 """adapt: to each recording that pretraining never saw, by an adapter on the frozen core."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,10 +14,10 @@ from neurofmx.models import NeuroFMX
 from neurofmx.models.adapter_files import WEIGHTS, save_adapter
 from neurofmx.models.adapters import AdapterName, AdapterOptions, adapt
 from neurofmx.stages import base
-from neurofmx.stages.pretrain import CODE, vocabulary
-from neurofmx.training.engines import OptimizerParams
-from neurofmx.training.fit import Fit, FitParams, Progress
-from neurofmx.training.tracking import track
+from neurofmx.stages.pretrain import CODE, TRAINED, spread, tracked_run, vocabulary
+from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.tracking import TrackerName
 
 STAGE = "adapt"
 
@@ -29,50 +30,63 @@ class Params(StageParams):
         options: Sizes of what it adds.
         fit: How long each recording is adapted to.
         threads: Threads of the processor.
+        track: Rows of `TRACKERS`.
     """
 
     adapter: AdapterName = "unit_id"
     options: AdapterOptions = AdapterOptions()
     fit: FitParams = FitParams(epochs=50, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
     threads: int = Field(1, ge=1)
+    track: list[TrackerName] = ["mlflow"]
 
 
 def run(params: Params) -> None:
     """Adapt the pretrained model to each recording of the card's `adapt`, one after the other."""
     with base.measured(STAGE) as report:
-        torch.set_num_threads(params.threads)
         card, folder = load_card(params.dataset), base.folder(STAGE)
-        shards = Shards(base.STORAGE / "tokenize", params.fit.loader.cache_mb)
         ready = set(base.read_manifest("tokenize")["outputs"])
         recordings = [r for r in card.adapt if r in ready]
         _prune(folder, recordings)
-        made = {recording: _adapt(recording, shards, params) for recording in recordings}
-        weights = {recording: weight for recording, (weight, _) in made.items()}
+        spread(STAGE, params.fit, lambda: train(params))
+        made = {r: json.loads((folder / r / TRAINED).read_text()) for r in recordings}
+        weights = {r: base.file_digest(folder / r / WEIGHTS) for r in recordings}
         reason = "" if recordings else "the card keeps no usable recording for adapt"
         base.console.print(f"  {len(recordings)} recordings {reason}")
         report.values |= {
             "recordings": len(recordings),
-            "skipped_windows": sum(progress.skipped for _, progress in made.values()),
-            "skipped_because": [p for _, progress in made.values() for p in progress.problems],
+            "skipped_windows": sum(one["skipped_windows"] for one in made.values()),
+            "skipped_because": [p for one in made.values() for p in one["skipped_because"]],
         }
         base.write_manifest(STAGE, params.dataset, weights, reason=reason)
 
 
-def _adapt(recording: str, shards: Shards, params: Params) -> tuple[str, Progress]:
-    """Adapt to one recording; returns the hash of its adapter and how the run went."""
+def train(params: Params) -> None:
+    """The part of the stage that each rank runs; rank 0 leaves the adapters."""
+    torch.set_num_threads(params.threads)
+    card = load_card(params.dataset)
+    shards = Shards(base.STORAGE / "tokenize", params.fit.loader.cache_mb)
+    ready = set(base.read_manifest("tokenize")["outputs"])
+    for recording in card.adapt:
+        if recording in ready:
+            _adapt(recording, shards, params)
+
+
+def _adapt(recording: str, shards: Shards, params: Params) -> None:
+    """Adapt to one recording."""
     folder = base.folder(STAGE) / recording
     folder.mkdir(exist_ok=True)
-    core, known = (
-        NeuroFMX.from_pretrained(base.STORAGE / "pretrain"),
-        vocabulary(shards, [recording]),
-    )
+    core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
+    known = vocabulary(shards, [recording])
     model = adapt(core, known, params.adapter, params.seed, params.options)
-    with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
-        code = base.code_version(*CODE)
-        fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code, log)
-        progress = fit.run(f"{STAGE} {recording}")
-    save_adapter(folder, model, core, params.adapter, params.options)
-    return base.file_digest(folder / WEIGHTS), progress
+    code = base.code_version(*CODE)
+    fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code)
+    tracked_run(fit, f"{STAGE} {recording}", params)
+    progress = fit.progress
+    if fit.engine.rank == 0:
+        save_adapter(folder, fit.model, core, params.adapter, params.options)
+        said = {"skipped_windows": progress.skipped, "skipped_because": progress.problems}
+        base.write_json(folder / TRAINED, said)
+    fit.engine.barrier()
 
 
 def _prune(folder: Path, recordings: list[str]) -> None:

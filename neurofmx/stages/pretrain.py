@@ -1,5 +1,9 @@
 """pretrain: one model for all recordings but those kept for adapt."""
 
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+
 import torch
 from pydantic import Field
 
@@ -7,6 +11,7 @@ from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.pool import Pool, Windows
 from neurofmx.data.shards import Shards
+from neurofmx.modalities import MODALITIES
 from neurofmx.models import (
     Known,
     ModelParams,
@@ -17,10 +22,14 @@ from neurofmx.models import (
     untrained,
 )
 from neurofmx.stages import base
+from neurofmx.training import launch
+from neurofmx.training.curriculum import Curriculum
 from neurofmx.training.fit import Fit, FitParams
-from neurofmx.training.tracking import track
+from neurofmx.training.tracking import TrackerName, provenance, track, write_run
 
 STAGE = "pretrain"
+TRAINED = "trained.json"  # what the ranks leave for the stage
+DOMAINS = {"adversarial", "confusion", "mmd"}
 EVENT = 1e-3  # s; what a spike is said to last
 CODE = (
     "batches.py",
@@ -49,49 +58,103 @@ class Params(StageParams):
         fit: How long and for what it is trained.
         threads: Threads of the processor for training; the result depends on it in the last bits.
         beside: Folders or URLs of other data sets' windows (a kept `storage/tokenize`) that are
-            trained on too; `fit.loader.phases` weighs them.
+            trained on too; `fit.phases` weighs them.
         teacher: Folder of a pretrained model to learn from by the objective `distill`: a kept
             `storage/pretrain` of a larger size, made from the same windows.
+        domain: What the objectives adversarial, confusion and mmd make the latents blind to.
+        track: Rows of `TRACKERS`.
     """
 
     model: ModelParams = ModelParams()
     beside: list[str] = []
     teacher: str | None = None
+    domain: Literal["recording", "dataset"] = "recording"
     fit: FitParams = FitParams()
     threads: int = Field(1, ge=1)
+    track: list[TrackerName] = ["mlflow"]
 
 
 def run(params: Params) -> None:
     """Train from the windows of `storage/tokenize` and leave the best weights."""
     with base.measured(STAGE) as report:
-        torch.set_num_threads(params.threads)
-        card, folder = load_card(params.dataset), base.folder(STAGE)
-        own = [r for r in base.read_manifest("tokenize")["outputs"] if r not in card.adapt]
-        cache_mb = params.fit.loader.cache_mb
-        others = [Shards(other, cache_mb) for other in params.beside]
-        chosen = Shards(base.STORAGE / "tokenize", cache_mb)
-        shards = Pool([chosen, *others]) if others else chosen
-        recordings = [*own, *(r for other in others for r in other.recordings.labels)]
-        known = vocabulary(shards, recordings)
-        model = untrained(configure(shards, params.model), known, params.seed)
-        with track(base.STORAGE / "mlflow", params.dataset, params.model_dump()) as log:
-            code = base.code_version(*CODE)
-            teacher = NeuroFMX.from_pretrained(params.teacher) if params.teacher else None
-            fit = Fit(
-                model, shards, recordings, params.fit, params.seed, folder, code, log, teacher
-            )
-            progress = fit.run(f"{STAGE} {params.dataset}")
-        model.save_pretrained(folder)
-        report.values |= {
+        spread(STAGE, params.fit, lambda: train(params))
+        folder = base.folder(STAGE)
+        made = json.loads((folder / TRAINED).read_text())
+        report.values |= made["metrics"]
+        weights = {"model.safetensors": base.file_digest(folder / "model.safetensors")}
+        base.write_manifest(STAGE, params.dataset, weights, recordings=made["recordings"])
+
+
+def train(params: Params) -> None:
+    """The part of the stage that each rank runs; rank 0 leaves the model."""
+    torch.set_num_threads(params.threads)
+    card, folder = load_card(params.dataset), base.folder(STAGE)
+    own = [r for r in base.read_manifest("tokenize")["outputs"] if r not in card.adapt]
+    cache_mb = params.fit.loader.cache_mb
+    others = [Shards(other, cache_mb) for other in params.beside]
+    chosen = Shards(base.STORAGE / "tokenize", cache_mb)
+    shards = Pool([chosen, *others]) if others else chosen
+    recordings = [*own, *(r for other in others for r in other.recordings.labels)]
+    datasets = dict.fromkeys(own, chosen.name)
+    datasets |= {r: other.name for other in others for r in other.recordings.labels}
+    domains = datasets if params.domain == "dataset" else {r: r for r in recordings}
+    config = configure(shards, params.model)
+    if DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
+        config = config.model_copy(update={"domains": sorted(set(domains.values()))})
+    model = untrained(config, vocabulary(shards, recordings), params.seed)
+    teacher = NeuroFMX.from_pretrained(params.teacher) if params.teacher else None
+    fit = Fit(
+        model,
+        shards,
+        recordings,
+        params.fit,
+        params.seed,
+        folder,
+        base.code_version(*CODE),
+        teacher=teacher,
+        domains=domains if config.domains else None,
+    )
+    tracked_run(fit, f"{STAGE} {params.dataset}", params)
+    progress = fit.progress
+    if fit.engine.rank == 0:
+        fit.model.save_pretrained(folder)
+        metrics = {
             "recordings": len(recordings),
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": fit.model.num_parameters(),
             "valid_unexplained": progress.best,
             "steps": progress.step,
+            "bad_steps": progress.bad,
             "skipped_windows": progress.skipped,
             "skipped_because": progress.problems,
         }
-        weights = {"model.safetensors": base.file_digest(folder / "model.safetensors")}
-        base.write_manifest(STAGE, params.dataset, weights, recordings=own)
+        base.write_json(folder / TRAINED, {"metrics": metrics, "recordings": own})
+    fit.engine.barrier()  # no machine goes on before that is written
+
+
+def spread(stage: str, fit: FitParams, work: Callable[[], None]) -> None:
+    """Do a stage's training here, or start its ranks.
+
+    Raises:
+        UserError: This machine is not the first of several, which alone finishes the stage.
+    """
+    if not fit.launch.many:
+        work()
+        return
+    launch.start(stage, fit.launch, base.folder(stage) / "ranks")
+    if not launch.first_node():
+        raise SystemExit(0)
+
+
+def tracked_run(fit: Fit, title: str, params: Any) -> None:
+    """Run a fit under the trackers that were chosen; rank 0 alone tells them."""
+    names = params.track if fit.engine.rank == 0 else []
+    facts = provenance(params.fit.engine, fit.engine.world, fit.shards.index_hash)
+    told = params.model_dump() | {"from": facts}
+    with track(names, base.STORAGE, params.dataset, told, fit.progress.runs) as tracked:
+        if fit.engine.rank == 0:
+            fit.log, fit.progress.runs = tracked.log, tracked.ids
+            write_run(fit.folder / "run.json", tracked.ids, facts)
+        fit.run(title)
 
 
 def configure(shards: Windows, model: ModelParams) -> NeuroFMX.Config:
@@ -107,6 +170,7 @@ def configure(shards: Windows, model: ModelParams) -> NeuroFMX.Config:
             dt=about["dt"] or EVENT,
             grid=about["grid"],
             counts=about["stabilise"],
+            neural=MODALITIES[about["modality"]].neural,
         )
         for name, about in sorted(shards.signals.items())
     }

@@ -83,6 +83,7 @@ def _content(
         "variants": {m: METRICS[m].variant for m in main_figures(results)["metric"].unique()},
         "sections": _sections(tables, metrics),
         "model": _model(metrics, manifests["pretrain"]["recordings"]),
+        "streams": _streams(metrics),
         "recordings": _recordings(manifests),
         "quarantine": json.loads(_path("validate", "quarantine.json").read_text()),
         "warnings": warning_rows(json.loads(_path("validate", "warnings.json").read_text())),
@@ -135,6 +136,10 @@ def _figures(
     drawn["training"] = figures.html(
         figures.training(pd.read_csv(_path("pretrain", "history.csv"))), "training", 360
     )
+    forgetting = pd.read_csv(_path("online", "forgetting.csv"))
+    for recording in forgetting["recording"].unique():
+        figure = figures.stream(forgetting, recording)
+        drawn[f"stream_{recording}"] = figures.html(figure, f"stream-{recording}", 380)
     if "tuning" in tables:
         for kind in tables["tuning"]["kind"].unique():
             figure = figures.tuning(tables["tuning"], tables["tuning_curves"], kind)
@@ -171,12 +176,24 @@ def _classes(task: str) -> list[str]:
     return json.loads(_path("tokenize", "tasks.json").read_text())[task].get("classes", [])
 
 
+def _streams(metrics: dict[str, Any]) -> list[list[str]]:
+    """What came of each way of learning from a stream; none where nothing came."""
+    ways = metrics["online"]["ways"]
+    return [
+        [way, *(f"{ways[way][name]:.3f}" for name in ("told", "gained", "forgotten"))]
+        for way in figures.WAYS
+        if way in ways
+    ]
+
+
 def _sections(tables: dict[str, Any], metrics: dict[str, Any]) -> list[tuple[str, str]]:
     truth = [("planted", "Planted truth")] if "planted" in tables else []
+    stream = [("online", "As a stream")] if metrics["online"]["ways"] else []
     return [
         ("results", "Results"),
         ("decoded", "Decoded behaviour"),
         ("model", "Model"),
+        *stream,
         ("inside", "Inside the model"),
         *truth,
         ("signals", "Signals on one clock"),

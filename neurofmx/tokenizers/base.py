@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from einops import einsum, rearrange, repeat
+from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int, Shaped
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
@@ -38,14 +38,14 @@ class Population:
         mixing: m: how each feature enters the width of the model.
         gain: g: the channel's embedding that scales.
         bias: b: the channel's embedding that is added.
-        mask: False for channels that are padding or hidden.
+        mask: False for channels that are padding or hidden, in a token or in all.
     """
 
     features: Float[Tensor, "batch token channel feature"]
     mixing: Float[Tensor, "feature width"]
     gain: Float[Tensor, "batch channel width"]
     bias: Float[Tensor, "batch channel width"]
-    mask: Bool[Tensor, "batch channel"]
+    mask: Bool[Tensor, "batch _token channel"]
 
     def weighted(
         self, weight: Float[Tensor, "batch token seed channel"]
@@ -62,12 +62,12 @@ class Population:
 
     def shown(self) -> "Population":
         """Zeros in place of masked channels: weight 0 does not silence NaN."""
-        hidden = ~self.mask[..., None]
+        hidden, never = ~self.mask[..., None], ~self.mask.any(1)[..., None]
         return dataclasses.replace(
             self,
-            features=self.features.masked_fill(hidden[:, None], 0.0),
-            gain=self.gain.masked_fill(hidden, 0.0),
-            bias=self.bias.masked_fill(hidden, 0.0),
+            features=self.features.masked_fill(hidden, 0.0),
+            gain=self.gain.masked_fill(never, 0.0),
+            bias=self.bias.masked_fill(never, 0.0),
         )
 
     def held(self) -> Float[Tensor, "batch token channel width"]:
@@ -82,9 +82,8 @@ class MeanPool(nn.Module):
         """Mean of x over the channels that the mask keeps; 0 where it keeps none."""
         kept = population.mask.to(population.gain.dtype)
         weight = kept / kept.sum(-1, keepdim=True).clamp(min=1)
-        tokens = population.features.shape[1]
-        shown = population.shown()
-        return shown.weighted(repeat(weight, "b c -> b t 1 c", t=tokens))[:, :, 0]
+        tokens, shown = population.features.shape[1], population.shown()
+        return shown.weighted(weight.expand(-1, tokens, -1)[:, :, None])[:, :, 0]
 
 
 class Tokenizer(nn.Module):
@@ -136,6 +135,11 @@ class Tokenizer(nn.Module):
         return self.config.patch
 
     @property
+    def apart(self) -> bool:
+        """Whether each channel has cells of its own."""
+        return True
+
+    @property
     def history(self) -> int:
         """Tokens before its own that `describe` reads to describe one."""
         return 0
@@ -167,16 +171,18 @@ class Tokenizer(nn.Module):
         return self.units(signal.channel_ids, signal.regions, signal.positions)
 
     def tokenize(
-        self, signal: SignalBatch | EventBatch, shown: Bool[Tensor, "batch channel"] | None = None
+        self,
+        signal: SignalBatch | EventBatch,
+        hidden: Bool[Tensor, "batch _token channel"] | None = None,
     ) -> TokenizedSequence:
         """Tokens of one signal of a batch.
 
         Args:
             signal: As the loader gives it; anything where a mask is false changes nothing.
-            shown: False for channels of the cells that are hidden, besides the padding.
+            hidden: Cells that no token may know of.
         """
         assert isinstance(signal, SignalBatch), "only spikes are tokenized per event"
-        tokens, valid = self.pooled(self.cells(signal), self.embeddings(signal), shown)
+        tokens, valid = self.pooled(self.cells(signal), self.embeddings(signal), hidden)
         duration = torch.tensor(self.config.patch * signal.dt, dtype=torch.float64)
         return TokenizedSequence(tokens, signal.t0, duration, valid)
 
@@ -186,23 +192,26 @@ class Tokenizer(nn.Module):
         embeddings: tuple[
             Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]
         ],
-        shown: Bool[Tensor, "batch channel"] | None = None,
+        hidden: Bool[Tensor, "batch _token channel"] | None = None,
         before: int = 0,
     ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch token"]]:
-        """Tokens, and which of them are valid.
+        """Tokens, and which of them are valid: also those of which every cell is hidden.
 
         Args:
             embeddings: Gain and bias of each channel of the cells.
-            shown: As in `tokenize`.
+            hidden: As in `tokenize`.
             before: As in `describe`.
         """
         seen = cells.seen[:, before:].any(dim=3)
-        present, valid = seen.any(dim=1), seen.any(dim=2)
-        shown = present if shown is None else present & shown
-        features = self.describe(cells, before)
-        return self.pool(Population(features, self.mixing, *embeddings, shown)) * valid[
-            ..., None
-        ], valid
+        shown, valid = seen.any(dim=1, keepdim=True), seen.any(dim=2, keepdim=True)
+        if hidden is not None:
+            shown = shown & ~hidden
+            # Later tokens look back, so it goes before anything is described.
+            gone = hidden[..., None]
+            values = cells.values.masked_fill(gone, 0.0)
+            cells = dataclasses.replace(cells, values=values, seen=cells.seen & ~gone)
+        population = Population(self.describe(cells, before), self.mixing, *embeddings, shown)
+        return self.pool(population) * valid, valid[..., 0]
 
     def forward(
         self,

@@ -48,6 +48,11 @@ class BinnedTokenizer(Tokenizer):
         return self.config.patch * self.config.units
 
     @property
+    def apart(self) -> bool:
+        """Whether units do not share cells."""
+        return self.config.units == 1
+
+    @property
     def n_features(self) -> int:
         """The bins of a cell, and a mean of each unit for each slower rate."""
         return self.cell + self.config.units * len(self._slower)

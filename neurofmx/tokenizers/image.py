@@ -88,6 +88,11 @@ class ImageTokenizer(Tokenizer):
         return self.config.patch * (1 if self.config.by == "region" else math.prod(self._sides))
 
     @property
+    def apart(self) -> bool:
+        """Whether pixels are neither in tiles nor in regions."""
+        return not self._placed
+
+    @property
     def _placed(self) -> bool:
         """Whether cells have embeddings that all recordings share."""
         return bool(self.config.grid) or self.config.by == "region"

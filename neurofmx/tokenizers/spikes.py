@@ -65,15 +65,18 @@ class SpikeTokenizer(Tokenizer):
         return 3 + self.config.waveform
 
     def tokenize(
-        self, signal: SignalBatch | EventBatch, shown: Bool[Tensor, "batch channel"] | None = None
+        self,
+        signal: SignalBatch | EventBatch,
+        hidden: Bool[Tensor, "batch _token channel"] | None = None,
     ) -> TokenizedSequence:
         """Tokens in the order of time; the starts first, the ends last, then padding.
 
         Args:
             signal: As the loader gives it; anything where a mask is false changes nothing.
-            shown: False for units that are hidden, besides the padding: they have no token.
+            hidden: Units that are hidden, for the whole window: they have no token.
         """
         assert isinstance(signal, EventBatch), "samples have a tokenizer of their own"
+        shown = None if hidden is None else ~hidden[:, 0]
         return self._tokens(signal, shown, self.config.boundaries)
 
     def forward(  # type: ignore[override]  # events are no samples

@@ -1,182 +1,314 @@
-"""Who carries out a training step: this process, or DeepSpeed on many.
+"""Who carries out a training step: this process, or many, alike or each with a shard.
 
-An engine owns the model's optimiser and schedule. It takes a loss and makes a step; it saves and
-loads everything that a step depends on. The loop knows nothing else of it.
+An engine owns a lesson's optimiser and whatever wraps it. It runs a part of a step, goes back from
+its loss, and moves the weights; it writes and reads everything that a step depends on. The loop
+knows nothing else of it, and a run takes the same steps under any of them.
+
+    local       one process
+    ddp         many, each with the whole model; gradients are averaged
+    fsdp        many, each with a shard of weights, gradients and optimiser (FSDP2)
+    deepspeed   many, by DeepSpeed with ZeRO (`deepspeed_engine`)
+
+Source: Li et al. 2020 (DDP), arXiv:2006.15704; Zhao et al. 2023 (FSDP), arXiv:2304.11277.
 """
 
-import math
+import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, cast
 
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from neurofmx.batches import Batch, HeadName, ModelOutput
 from neurofmx.config import Params
 from neurofmx.errors import UserError
+from neurofmx.training.curriculum import Lot
+from neurofmx.training.lesson import Lesson, Sums
+from neurofmx.training.optim import Average, OptimizerParams, optimizers
+
+EngineName = Literal["local", "ddp", "fsdp", "deepspeed"]
+AVERAGE = "average"  # where the running mean of the weights lies in a checkpoint
 
 
-class OptimizerParams(Params):
-    """AdamW with a linear warm-up and a cosine decay to zero.
+class EngineParams(Params):
+    """How the work of a step is spread and how much memory it may take.
 
     Attributes:
-        lr: Largest learning rate.
-        warmup: Share of the steps that the rate rises.
-        clip: Largest norm of the gradient.
+        zero: Stage of ZeRO: 1 shards the optimiser, 2 gradients too, 3 weights too.
+        offload: Where DeepSpeed keeps the optimiser: with the model, in the host's memory, or on
+            a disk (`offload_folder`).
+        offload_folder: A folder on a fast disk.
+        recompute: Forget what blocks computed on the way forward and compute it again on the way
+            back: a third more work for a fraction of the memory (Chen et al. 2016,
+            arXiv:1604.06174).
+        compile: Compile the Perceiver with torch.compile; what Mamba blocks run is
+            `model.backend`.
     """
 
-    lr: float = 3e-3
-    weight_decay: float = 0.01
-    warmup: float = 0.1
-    clip: float = 1.0
+    zero: Literal[1, 2, 3] = 1
+    offload: Literal["none", "cpu", "nvme"] = "none"
+    offload_folder: str = ""
+    recompute: bool = False
+    compile: bool = False
 
 
-class Engine(Protocol):
-    """What the loop asks of an engine."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    def step(self, loss: Tensor) -> None:
-        """One step of the optimiser and its schedule down the gradient of `loss`."""
-        ...
-
-    def save(self, folder: Path) -> None:
-        """Write the state of model, optimiser and schedule into `folder`."""
-        ...
-
-    def load(self, folder: Path) -> None:
-        """Take up what `save` wrote."""
-        ...
-
-
-def schedule(step: int, steps: int, warmup: float) -> float:
-    """Learning rate at a step as a share of the largest: linear up, cosine down to 0.
-
-    Source: Loshchilov & Hutter 2016, arXiv:1608.03983.
-    """
-    rise = max(1, round(steps * warmup))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def _optimizer(model: nn.Module, params: OptimizerParams, steps: int) -> tuple:
-    """AdamW and its schedule; embeddings, norms and biases are not decayed."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": params.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, 0.98))
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: schedule(step, steps, params.warmup)
-    )
-    return optimizer, rate
-
-
-class LocalEngine:
-    """One process, one device.
+class Engine:
+    """One process, one device; what is true of the others too is here.
 
     Args:
-        model: Trained in place.
-        params: Optimiser.
-        steps: Length of the schedule.
+        lesson: Trained in place.
+        params: What it may do.
+        optimizer: How weights move.
+        steps: Of the run, for the schedule.
+        parts: That a step comes in.
     """
 
-    rank, world = 0, 1
+    asynchronous: ClassVar[bool] = True  # whether `save` may go on behind the next steps
+    spread: ClassVar[bool] = False  # over many processes
+    shards: ClassVar[bool] = False  # of the weights
 
-    def __init__(self, model: nn.Module, params: OptimizerParams, steps: int):
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model, self.params = model.to(self.device), params
-        self.optimizer, self.rate = _optimizer(model, params, steps)
+    def __init__(
+        self,
+        lesson: Lesson,
+        params: EngineParams,
+        optimizer: OptimizerParams,
+        steps: int,
+        parts: int = 1,
+    ):
+        self.rank, self.world = joined() if self.spread else (0, 1)
+        self.device = device(self.rank)
+        self.lesson, self.params, self.settings, self.steps = lesson, params, optimizer, steps
+        self.accumulated = parts
+        self.refuse()
+        lesson.to(self.device)
+        _prepare_blocks(lesson, params)
+        self.module: nn.Module = self.wrapped(lesson)
+        self.optimizers = self._optimizers()
+        keep = optimizer.ema
+        self.average = Average(lesson.parameters(), keep) if keep else None
 
-    def step(self, loss: Tensor) -> None:
-        """Backward, clip, update."""
-        self.optimizer.zero_grad(set_to_none=True)
+    def refuse(self) -> None:
+        """Say no to what it cannot do.
+
+        Raises:
+            UserError: Something was asked that it cannot do.
+        """
+
+    def wrapped(self, lesson: Lesson) -> nn.Module:
+        """The lesson as the engine runs it."""
+        return lesson
+
+    def _optimizers(self) -> list[Any]:
+        return optimizers(self.lesson.named_parameters(), self.settings)
+
+    def run(
+        self, batch: Batch, asked: Sums, lot: Lot, share: float
+    ) -> tuple[Float[Tensor, ""], Sums]:
+        """The loss of a part of a step, and its sums, as `Lesson` gives them."""
+        return self.module(batch, asked, lot, share)
+
+    def ask(self, batch: Batch, heads: list[HeadName]) -> ModelOutput:
+        """What the model says, with nothing hidden; ranks that hold shards call it together."""
+        return self.module(batch, heads=heads)
+
+    def backward(self, loss: Float[Tensor, ""], last: bool) -> None:
+        """Add the gradient of a part of a step; gradients meet after the last one."""
         loss.backward()
-        trained = [p for p in self.model.parameters() if p.grad is not None]
-        nn.utils.clip_grad_norm_(trained, self.params.clip)
-        self.optimizer.step()
-        self.rate.step()
 
-    def save(self, folder: Path) -> None:
-        """Write `engine.pt`, all or nothing."""
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rate": self.rate.state_dict(),
-        }
-        torch.save(state, folder / ".engine.tmp")
-        os.replace(folder / ".engine.tmp", folder / "engine.pt")
+    def parts(self, last: bool) -> contextlib.AbstractContextManager:
+        """Around the forward and backward of a part of a step."""
+        return contextlib.nullcontext()
+
+    def step(self, number: int) -> float:
+        """Clip, move the weights, and forget the gradients.
+
+        Returns:
+            The norm of the gradient before it was clipped; where it is not finite nothing moves.
+        """
+        with_grad = [p for p in self.lesson.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(with_grad, self.settings.clip)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        if norm.isfinite():
+            self._set_rate(number)
+            for optimizer in self.optimizers:
+                optimizer.step()
+            if self.average is not None:
+                self.average.update(number)
+        self.forget()
+        return norm.item()
+
+    def forget(self) -> None:
+        """Drop gradients."""
+        self.lesson.zero_grad(set_to_none=True)
+
+    def _set_rate(self, number: int) -> None:
+        rate = self.settings.lr * self.settings.rate(number, self.steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Over ranks, without gradient."""
+        x = x.detach().clone()
+        if self.world > 1:
+            dist.all_reduce(x)
+        return x
+
+    def barrier(self) -> None:
+        """Until all ranks are here."""
+        if self.world > 1:
+            self.sum(torch.zeros(1, device=self.device))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, weights are their running mean, where there is one."""
+        with contextlib.nullcontext() if self.average is None else self.average.in_place():
+            yield
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's whole state on rank 0, in the host's memory; elsewhere nothing. All call."""
+        found = {}
+        for name, x in self.lesson.model.state_dict().items():
+            whole = x.full_tensor() if isinstance(x, DTensor) else x
+            if self.rank == 0:
+                found[name] = whole.detach().cpu().contiguous()
+        return found
+
+    def take(self, weights: dict[str, Tensor]) -> None:
+        """Put whole weights into the model; every rank has them."""
+        own = self.lesson.model.state_dict()
+        with torch.no_grad():
+            for name, x in weights.items():
+                _fill(own[name], x.to(self.device))
+
+    def save(self, folder: Path, behind: bool = False) -> Any:
+        """Write everything that the next step depends on; all ranks call it.
+
+        Args:
+            behind: Return when it is copied, and write while training goes on.
+
+        Returns:
+            What `result()` of waits until it is written; None where it is.
+        """
+        state, alone = self._state(), not self.spread
+        with _quiet():
+            if behind:
+                return dcp.async_save(state, checkpoint_id=folder, no_dist=alone)
+            dcp.save(state, checkpoint_id=folder, no_dist=alone)
+        return None
 
     def load(self, folder: Path) -> None:
-        """Read `engine.pt`."""
-        state = torch.load(folder / "engine.pt", map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rate.load_state_dict(state["rate"])
+        """Take up what `save` wrote, maybe at another number of ranks."""
+        reader = dcp.FileSystemReader(folder)
+        there = set(reader.read_metadata().state_dict_metadata)
+        self._make_room(there)
+        state = {name: x for name, x in self._state().items() if name in there}
+        with _quiet():
+            dcp.load(state, storage_reader=reader, no_dist=not self.spread)
+
+    def _state(self) -> dict[str, Tensor]:
+        """Tensors by name: of the lesson, of the optimisers by parameter, of the running mean."""
+        found = {f"lesson.{name}": x for name, x in self.lesson.state_dict().items()}
+        for name, parameter in self.lesson.named_parameters():
+            for optimizer in self.optimizers:
+                for key, x in optimizer.state.get(parameter, {}).items():
+                    found[f"optimizer.{name}.{key}"] = x
+        if self.average is not None:
+            names = [n for n, p in self.lesson.named_parameters() if p.requires_grad]
+            found |= {f"{AVERAGE}.{n}": x for n, x in zip(names, self.average.mean, strict=True)}
+        return found
+
+    def _make_room(self, there: set[str]) -> None:
+        """Give optimisers the tensors that a checkpoint has of them, to be filled."""
+        for name, parameter in self.lesson.named_parameters():
+            for optimizer in self.optimizers:
+                owned = any(parameter is p for g in optimizer.param_groups for p in g["params"])
+                for key in ("step", "exp_avg", "exp_avg_sq", "momentum_buffer"):
+                    if owned and f"optimizer.{name}.{key}" in there:
+                        made = torch.zeros(()) if key == "step" else torch.zeros_like(parameter)
+                        made = made.to(self.device) if key == "step" else made.detach()
+                        optimizer.state[parameter].setdefault(key, made)
 
 
-class DeepSpeedEngine:
-    """DeepSpeed with ZeRO, in the processes that `torchrun` or `deepspeed` started.
+class LocalEngine(Engine):
+    """One process, one device.
 
-    Its JSON is made from the typed parameters. Without a launcher it is a world of one.
-
-    Raises:
-        UserError: DeepSpeed is not installed.
-
-    Source: Rajbhandari et al. 2019 (ZeRO), arXiv:1910.02054.
+    Source: stochastic gradient descent, Robbins & Monro 1951; the optimisers name theirs.
     """
 
-    def __init__(self, model: nn.Module, params: OptimizerParams, steps: int, zero: int = 1):
-        try:
-            import deepspeed
-        except ImportError as error:
-            raise UserError(
-                "pretrain.engine is 'deepspeed', which is not installed: "
-                "pip install 'neurofmx[train]', or choose 'local'"
-            ) from error
-        for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
-            os.environ.setdefault(name, value)
-        for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}.items():
-            os.environ.setdefault(name, value)
-        # On a CPU DeepSpeed would first compile an all-reduce through shared memory: two minutes,
-        # and a compile that is killed leaves a lock on which later runs hang. Gloo's serves.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        deepspeed.init_distributed("nccl" if torch.cuda.is_available() else "gloo")
-        optimizer, rate = _optimizer(model, params, steps)
-        self.engine, *_ = deepspeed.initialize(
-            model=model, optimizer=optimizer, lr_scheduler=rate, config=self.config(params, zero)
+
+def refuse(engine: str, found: bool, what: str, instead: str) -> None:
+    """Say no to what an engine cannot do, where it was asked for."""
+    if found:
+        raise UserError(
+            f"fit.engine is {engine!r}, under which this cannot be had: {what}; take {instead}, or "
+            "the engine local or ddp"
         )
-        self.rank, self.world = deepspeed.comm.get_rank(), deepspeed.comm.get_world_size()
-        self.device = torch.device(self.engine.device)
-
-    @staticmethod
-    def config(params: OptimizerParams, zero: int) -> dict[str, Any]:
-        """DeepSpeed's JSON for our parameters."""
-        return {
-            "train_micro_batch_size_per_gpu": 1,  # the loop sizes its own batches
-            "gradient_clipping": params.clip,
-            "zero_optimization": {"stage": zero},
-            "zero_allow_untested_optimizer": True,
-            "wall_clock_breakdown": False,
-        }
-
-    def step(self, loss: Tensor) -> None:
-        """DeepSpeed's backward and step, which clip and follow the schedule."""
-        self.engine.backward(loss)
-        self.engine.step()
-
-    def save(self, folder: Path) -> None:
-        """Write a DeepSpeed checkpoint; every rank must call it."""
-        self.engine.save_checkpoint(str(folder), tag="deepspeed")
-
-    def load(self, folder: Path) -> None:
-        """Read a DeepSpeed checkpoint of the same world size."""
-        self.engine.load_checkpoint(str(folder), tag="deepspeed")
 
 
-ENGINES: dict[str, type] = {"local": LocalEngine, "deepspeed": DeepSpeedEngine}
-EngineName = Literal["local", "deepspeed"]
+def blocks(lesson: Lesson) -> list[nn.Module]:
+    """Modules that repeat: what is sharded, recomputed or compiled by itself."""
+    model = lesson.model
+    streams = cast(Any, model.backbone.streams)
+    return [*(block for stream in streams for block in stream.blocks), *model.perceiver.layers]
+
+
+def _prepare_blocks(lesson: Lesson, params: EngineParams) -> None:
+    from functools import partial
+
+    from torch.utils.checkpoint import checkpoint
+
+    if params.compile:
+        lesson.model.perceiver.compile(dynamic=True)
+    for block in blocks(lesson) if params.recompute else ():
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that one process is one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def device(rank: int) -> torch.device:
+    """This process's: its own GPU where there are any."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    torch.cuda.set_device(own)
+    return own
+
+
+def joined() -> tuple[int, int]:
+    """Join the other processes that a launcher started; alone, be a world of one.
+
+    Returns:
+        Rank and number of ranks.
+    """
+    if not dist.is_initialized():
+        alone = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "LOCAL_RANK": "0"}
+        for name, value in (alone | {"WORLD_SIZE": "1"}).items():
+            os.environ.setdefault(name, value)
+        if torch.cuda.is_available():
+            dist.init_process_group("cpu:gloo,cuda:nccl")
+        else:
+            dist.init_process_group("gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+def _fill(own: Tensor, whole: Tensor) -> None:
+    """Copy a whole tensor into one that may be a shard of it."""
+    if isinstance(own, DTensor):
+        from torch.distributed.tensor import distribute_tensor
+
+        whole = distribute_tensor(whole, own.device_mesh, own.placements)
+    own.copy_(whole)

@@ -1,42 +1,67 @@
 """The loop: batches → model → objectives → engine, with the best weights by the valid split.
 
-Everything random in step k (which windows, what is hidden, dropout) is drawn from (seed, k), so
-that a run that was killed and goes on takes the same steps as one that was not.
+Everything random in step k (what is hidden, noise, dropout) is drawn from (seed, k) and the
+windows, so that a run that was stopped and goes on takes the same steps as one that was not, and
+no state of a random generator has to be kept. Dropout alone differs with the number of ranks.
 """
 
-import dataclasses
+import copy
 import hashlib
 import json
-import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
-from torch import Generator
-from tqdm import tqdm
+from torch import Tensor
 
-from neurofmx.batches import Batch, ModelOutput
-from neurofmx.config import Params
+from neurofmx.batches import Batch
+from neurofmx.config import Params, build
 from neurofmx.data.loader import Collator, Loader, LoaderParams
-from neurofmx.data.mixture import Phase
+from neurofmx.data.order import window_seeds
 from neurofmx.data.plan import Plan, in_order
 from neurofmx.data.pool import Windows
-from neurofmx.errors import UserError
+from neurofmx.errors import Preempted, UserError
 from neurofmx.models import NeuroFMX
 from neurofmx.models.adapter_files import digest
-from neurofmx.objectives import LOOKS_AT, OBJECTIVES
-from neurofmx.objectives.decode import unexplained
-from neurofmx.objectives.forecast import forecast
-from neurofmx.objectives.masked import hide
-from neurofmx.training.engines import ENGINES, Engine, EngineName, OptimizerParams
+from neurofmx.objectives import OBJECTIVES, Objective
+from neurofmx.objectives.draws import Draws
+from neurofmx.training.checkpoints import Checkpoints
+from neurofmx.training.curriculum import Curriculum, CurriculumPhase
+from neurofmx.training.engines import Engine, EngineName, EngineParams
+from neurofmx.training.launch import LaunchParams, Stop
+from neurofmx.training.lesson import Lesson, means
+from neurofmx.training.looks import left_unexplained
+from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.pace import Pace
 from neurofmx.training.progress import Progress, save_weights, write_history, write_text
+from neurofmx.training.spread import ENGINES
+from neurofmx.training.weighting import WeightingName
 
 PROBLEMS = 5  # windows that could not be read whose reasons are kept; the others are counted
+Log = Callable[[dict[str, float], int], None]
+
+
+class CheckpointParams(Params):
+    """What is kept of a run while it goes on.
+
+    Attributes:
+        every: Steps between checkpoints.
+        keep: Best checkpoints, by the valid split, that are kept beside the last.
+        behind: Write while training goes on.
+        stop_at: Step at which the run is saved and left, to be gone on with; None is its end.
+        adopt: Go on from a checkpoint in the folder even if it was made with other parameters.
+    """
+
+    every: int = Field(50, ge=1)
+    keep: int = Field(1, ge=0)
+    behind: bool = True
+    stop_at: int | None = Field(None, ge=1)
+    adopt: bool = False
 
 
 class FitParams(Params):
@@ -44,37 +69,41 @@ class FitParams(Params):
 
     Attributes:
         engine: Row of `ENGINES`.
+        launch: Processes and machines that it is spread over.
+        memory: What an engine may do to fit.
         precision: Of products; bfloat16 is by autocast: weights, their gradients, losses and the
             optimiser stay in float32.
         epochs: Times that every train window is seen; the steps follow from it. Phases of a
             curriculum share them out.
         batch_size: Windows of a step at most, over all ranks; None where loader.tokens_per_step
             says how large it is.
+        accumulate: Parts that each rank's windows of a step come in, so that they need less memory.
         loader: How windows come to the model.
         objectives: Weight of each row of `OBJECTIVES`; 0 leaves it out.
-        hide_channels, hide_patches: Shares hidden from the model in training.
+        options: Options of objectives, by name.
+        weighting: How their losses become one; row of `WEIGHTINGS`.
+        phases: The curriculum; empty is one phase of everything.
         valid_every: Steps between looks at the valid split; the best weights are kept.
-        save_every: Steps between checkpoints.
+        checkpoint: What is kept while it goes on.
+        bad_steps: Steps that may be left out as their loss is no number, before the run stops.
     """
 
     engine: EngineName = "local"
+    launch: LaunchParams = LaunchParams()
+    memory: EngineParams = EngineParams()
     precision: Literal["float32", "bfloat16"] = "float32"
     epochs: int = Field(20, ge=1)
     batch_size: int | None = Field(32, ge=1)
+    accumulate: int = Field(1, ge=1)
     loader: LoaderParams = LoaderParams()
     optimizer: OptimizerParams = OptimizerParams()
-    objectives: dict[str, float] = {
-        "decode": 1.0,
-        "masked": 0.1,
-        "forecast": 0.1,
-        "contrastive": 0.0,
-        "distill": 0.0,
-        "diffusion": 0.0,
-    }
-    hide_channels: float = 0.1
-    hide_patches: float = 0.1
-    valid_every: int = 50
-    save_every: int = 50
+    objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
+    options: dict[str, dict[str, Any]] = {}
+    weighting: WeightingName = "fixed"
+    phases: list[CurriculumPhase] = []
+    valid_every: int = Field(50, ge=1)
+    checkpoint: CheckpointParams = CheckpointParams()
+    bad_steps: int = Field(10, ge=0)
 
     @property
     def budget(self) -> dict[str, int | None]:
@@ -88,23 +117,34 @@ class FitParams(Params):
                 "give either batch_size (windows) or loader.tokens_per_step, and leave the other "
                 f"empty; they were {self.batch_size} and {self.loader.tokens_per_step}"
             )
-        phases = self.loader.phases
-        if phases and sum(phase.epochs for phase in phases) != self.epochs:
-            raise ValueError(f"the epochs of loader.phases do not add up to epochs, {self.epochs}")
+        named = {n for phase in self.phases for n in phase.objectives}
+        unknown = sorted((set(self.objectives) | set(self.options) | named) - set(OBJECTIVES))
+        if unknown:
+            raise ValueError(
+                f"unknown objectives {', '.join(unknown)}; choose from {', '.join(OBJECTIVES)}"
+            )
+        for name, options in self.options.items():
+            build(OBJECTIVES[name].Config, options, f"options.{name}")
+        if self.engine == "local" and self.launch.many:
+            raise ValueError("launch asks for several processes, and the engine local is one alone")
         return self
 
 
 class Fit:
-    """One training run in `folder`; made again after a kill, it goes on from the checkpoint.
+    """One training run in `folder`; made again after a stop, it goes on from the checkpoint.
 
     Args:
-        model: Trained in place; parameters without `requires_grad` stay.
+        model: Trained; parameters without `requires_grad` stay.
         shards: Windows.
         recordings: Ids to train on.
         folder: Where checkpoints, the history and the best weights go.
         code: Version of the code; a checkpoint of another version is not resumed.
         log: Called with (metrics, step), for a tracker.
         teacher: A larger model that knows the same channels and tasks, for the objective `distill`.
+        domains: Domain of each recording, for the objectives of domains.
+
+    Attributes:
+        model: After `run`, the model with its best weights.
     """
 
     def __init__(
@@ -116,149 +156,214 @@ class Fit:
         seed: int,
         folder: Path,
         code: str = "",
-        log: Callable[[dict[str, float], int], None] = lambda metrics, step: None,
+        log: Log = lambda metrics, step: None,
         teacher: NeuroFMX | None = None,
+        domains: dict[str, str] | None = None,
     ):
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
         self.folder, self.code, self.log = folder, code, log
-        self.weights = {name: w for name, w in params.objectives.items() if w > 0}
-        unknown = set(self.weights) - set(OBJECTIVES)
-        if unknown:
-            raise UserError(f"unknown objectives {unknown}; choose from {', '.join(OBJECTIVES)}")
-        if "diffusion" in self.weights and model.prior is None:
-            raise UserError(
-                "the objective diffusion trains a prior, and the model has none: set model.prior "
-                "({} takes its defaults), or give the objective the weight 0"
-            )
-        self.teacher = self._checked(teacher)
+        self.curriculum = Curriculum(params.phases, params.epochs, params.objectives)
+        names = self.curriculum.names
+        self.teacher = self._checked(teacher, names)
+        self.domains = {r: model.config.domains.index(d) for r, d in (domains or {}).items()}
         given = params.loader
-        phases = given.phases or [Phase(epochs=params.epochs)]
         train = shards.positions("train", recordings)
-        self.plan = Plan(shards, train, seed, phases, **params.budget)
+        self.plan = Plan(shards, train, seed, self.curriculum.windows, **params.budget)
+        self.curriculum.measure(self._steps_of_phases())
         self.valid = in_order(shards, shards.positions("valid", recordings), **params.budget)
         read = (model.rows, model.config.signals, given.on_corrupt, model.tasks)
         self.collate = Collator(shards, *read)
-        key, self.steps = self._key(), len(self.plan)
-        self.engine: Engine = ENGINES[params.engine](model, params.optimizer, self.steps)
+        self.key, self.steps = self._key(), len(self.plan)
+        precision = torch.bfloat16 if params.precision == "bfloat16" else torch.float32
+        objectives = {name: self._objective(name) for name in names}
+        # Of a model that is trained in shards, what its best weights are put into.
+        self._plain = copy.deepcopy(model) if ENGINES[params.engine].shards else model
+        lesson = Lesson(model, objectives, params.weighting, self.teacher, precision)
+        settings = (params.memory, params.optimizer, self.steps, params.accumulate)
+        self.engine: Engine = ENGINES[params.engine](lesson, *settings)
         if self.teacher is not None:
             self.teacher.to(self.engine.device)
-        ranks = {"rank": self.engine.rank, "world": self.engine.world}
         self.loader = Loader(
-            self.plan, self.collate, **ranks, workers=given.workers, augmentation=given.augment
+            self.plan,
+            self.collate,
+            rank=self.engine.rank,
+            world=self.engine.world,
+            workers=given.workers,
+            augmentation=given.augment,
+            parts=params.accumulate,
         )
-        self.progress = self._resume(key)
+        kept = params.checkpoint
+        self.checkpoints = Checkpoints(folder / "state", self.engine, kept.keep, kept.behind)
+        self._idle = set(names)  # objectives that have found nothing to ask so far
+        self.progress = self._resume()
 
     def run(self, title: str) -> Progress:
-        """Train to the last step and leave the best weights in the model."""
-        progress, steps = self.progress, self.steps
-        interval = 1.0 if sys.stderr.isatty() else 15.0  # s; a log wants fewer lines
-        bar = tqdm(
-            total=steps, initial=progress.step, desc=title, unit="step", mininterval=interval
-        )
-        for batch in self.loader:
-            losses = self._step(progress.step, batch)
-            progress.step += 1
-            bar.update()
-            last = progress.step == steps
-            if progress.step % self.params.valid_every == 0 or last:
-                self._look(losses)
-                row = progress.history[-1]
-                bar.set_postfix(loss=f"{row['loss']:.3f}", valid=f"{row['valid']:.3f}")
-            if progress.step % self.params.save_every == 0 or last:
-                self._save()
-        bar.close()
-        self.model.load_state_dict(load_file(self.folder / "best.safetensors"))
-        write_history(progress.history, self.folder / "history.csv")
+        """Train to the last step and leave the best weights in the model.
+
+        Raises:
+            Preempted: The process was told to stop; the run is saved.
+            UserError: Too many steps had a loss that is no number.
+            TransientError: A checkpoint could not be written.
+        """
+        progress, checkpoint = self.progress, self.params.checkpoint
+        pace = Pace(title, progress.step, self.steps, self.engine, self.params.precision)
+        batches: Iterator[Batch] = iter(self.loader)
+        with Stop() as stop:
+            while parts := list(islice(batches, self.params.accumulate)):
+                done = self._step(progress.step, parts, stop.asked)
+                progress.step += 1
+                done = done._replace(stop=done.stop or progress.step == checkpoint.stop_at)
+                last = progress.step == self.steps
+                if progress.step % self.params.valid_every == 0 or last:
+                    self._look(done.losses)
+                if progress.step % checkpoint.every == 0 or last or done.stop:
+                    progress.loader = self.loader.state()
+                    self.checkpoints.save(progress, wait=last or done.stop)
+                pace.tell(progress, done.losses, self._tokens(parts))
+                if done.stop and not last:
+                    raise Preempted(
+                        f"{title} was told to stop and is saved at step {progress.step} of "
+                        f"{self.steps}: run the same command again to go on"
+                    )
+        self.checkpoints.settle()
+        pace.close()
+        self._finish()
         return progress
 
-    def _step(self, step: int, batch: Batch) -> dict[str, float]:
-        engine = self.engine
-        torch.manual_seed(_seed(self.seed, step, engine.rank, 0))
-        self._note(batch.skipped)
-        batch = batch.to(engine.device)
-        generator = Generator().manual_seed(_seed(self.seed, step, engine.rank, 1))
-        shares = (self.params.hide_channels, self.params.hide_patches)
-        hidden = hide(self.model.cells(batch), *shares, generator)
-        self.model.train()
-        heads = {head for name in self.weights for head in LOOKS_AT[name]}
-        prior = self.model.prior if "diffusion" in self.weights else None
-        noise = None if prior is None else prior.draw(len(batch.windows), generator)
-        with self._precision():
-            output = _wide(self.model(batch, hidden, heads, noise))
-            if self.teacher is not None:
-                with torch.no_grad():
-                    taught = _wide(self.teacher(batch, heads=heads))
-                batch = dataclasses.replace(batch, teacher=taught)
-        losses = {name: OBJECTIVES[name](output, batch, hidden) for name in self.weights}
-        loss = torch.stack([w * losses[name] for name, w in self.weights.items()]).sum()
-        engine.step(loss)
-        return {"loss": loss.item()} | {name: value.item() for name, value in losses.items()}
+    def _step(self, step: int, parts: list[Batch], stop: bool) -> "Done":
+        """One step from its parts; a loss that is no number leaves it out."""
+        engine, lesson = self.engine, self.engine.lesson
+        lot = self.curriculum.at(step)
+        # Of this step, this rank and everything before the model alike.
+        torch.manual_seed(_seed(self.seed, step, engine.rank))
+        lesson.train()
+        prepared = []
+        for part in parts:
+            self._note(part.skipped)
+            seeds = torch.from_numpy(window_seeds(self.seed, step, part.windows))
+            draws = Draws(seeds.to(engine.device))
+            prepared.append(lesson.prepare(part.to(engine.device), draws, lot, self.domains))
+        asked = engine.sum(torch.stack([lesson.asked(batch, lot) for batch in prepared]).sum(0))
+        total, stopped = torch.zeros_like(asked), stop
+        for number, batch in enumerate(prepared):
+            last = number == len(prepared) - 1
+            with engine.parts(last):
+                loss, sums = engine.run(batch, asked / engine.world, lot, 1 / len(prepared))
+                told = torch.stack([(~loss.detach().isfinite()).float(), torch.tensor(float(stop))])
+                told = engine.sum(torch.cat([told.to(engine.device), sums.flatten()]))
+                stopped = bool(told[1] > 0)
+                total += told[2:].view_as(total)
+                if told[0] > 0:
+                    self._bad(step, parts, loss)
+                    return Done({"loss": float("nan")}, stopped)
+                engine.backward(loss, last)
+        if not np.isfinite(engine.step(step)):
+            self._bad(step, parts, loss)
+        found = means(total, asked)
+        lesson.learn(found, asked)
+        self._idle -= {n for n, x in zip(lesson.objectives, asked.sum(1), strict=True) if x > 0}
+        losses = {
+            n: x for n, x in zip(lesson.objectives, found.tolist(), strict=True) if n in lot.live
+        }
+        whole = sum(lot.objectives[name] * x for name, x in losses.items())
+        return Done({"loss": whole} | losses, stopped)
 
     @torch.no_grad()
     def _look(self, losses: dict[str, float]) -> None:
         """What is unexplained of the valid split; keep the weights that leave the least."""
-        self.model.eval()
-        parts = []
-        for windows in self.valid:
-            batch = self.collate(windows).to(self.engine.device)
-            self._note(batch.skipped)
-            # Where nothing is asked, the later samples of every signal are what is to be explained.
-            asks = bool(self.model.config.tasks)
-            with self._precision():
-                output = _wide(self.model(batch, heads=["decode" if asks else "forecast"]))
-            parts.append(unexplained(output, batch) if asks else forecast(output, batch)[None])
-        progress, valid = self.progress, torch.stack(parts).nanmean().item()
-        progress.history.append({"step": progress.step, **losses, "valid": valid})
-        self.log(losses | {"valid": valid}, progress.step)
-        if valid < progress.best:
-            progress.best = valid
-            save_weights(self.model, self.folder / "best.safetensors")
+        engine, progress = self.engine, self.progress
+        with engine.averaged():
+            valid = left_unexplained(engine, self.collate, self.valid, self._note)
+            progress.valid = valid
+            lot = self.curriculum.at(progress.step - 1)
+            row = {"step": progress.step, "phase": lot.phase} | losses | {"valid": valid}
+            progress.history.append(row)
+            if engine.rank == 0:
+                self.log(losses | {"valid": valid}, progress.step)
+                write_history(progress.history, self.folder / "history.csv")
+            for name in sorted(self._idle & set(lot.live)) if engine.rank == 0 else ():
+                Pace.say(f"the objective {name} has found nothing to ask in these windows so far")
+            if valid < progress.best:
+                progress.best = valid
+                weights = engine.weights()
+                if engine.rank == 0:
+                    save_weights(weights, self.folder / "best.safetensors")
+        engine.barrier()
 
-    def _precision(self) -> torch.autocast:
-        """Around one forward, not a run: autocast keeps the weights as they were when it began."""
-        low = self.params.precision == "bfloat16"
-        return torch.autocast(self.engine.device.type, torch.bfloat16, enabled=low)
+    def _finish(self) -> None:
+        """Put the best weights into the model."""
+        best = load_file(self.folder / "best.safetensors")
+        self.model = self._plain.to(self.engine.device)
+        self.model.load_state_dict(best)
+        self.engine.barrier()
+
+    def _bad(self, step: int, parts: list[Batch], loss: Tensor) -> None:
+        """Count a step that is left out, and keep its windows to be looked at.
+
+        Raises:
+            UserError: There were too many.
+        """
+        self.engine.forget()
+        self.progress.bad += 1
+        folder, rank = self.folder / "bad", self.engine.rank
+        folder.mkdir(parents=True, exist_ok=True)
+        windows = [window for part in parts for window in part.windows]
+        said = {"step": step, "rank": rank, "loss": str(loss.item())}
+        said |= {"windows": self.shards.keys(windows), "positions": [int(w) for w in windows]}
+        write_text(folder / f"step-{step:08d}-{rank}.json", json.dumps(said, indent=1))
+        torch.save(parts, folder / f"step-{step:08d}-{rank}.pt")
+        if self.progress.bad > self.params.bad_steps:
+            raise UserError(
+                f"{self.progress.bad} steps had a loss or gradient that is no number, and "
+                f"fit.bad_steps allows {self.params.bad_steps}; the windows of each are in "
+                f"{folder}. Look at them, or lower optimizer.lr or optimizer.clip"
+            )
 
     def _note(self, skipped: list[str]) -> None:
         """Count windows that could not be read, and say so."""
         self.progress.skipped += len(skipped)
         for problem in skipped:
-            tqdm.write(f"left out: {problem}", file=sys.stderr)
+            Pace.say(f"left out: {problem}")
             if len(self.progress.problems) < PROBLEMS and problem not in self.progress.problems:
                 self.progress.problems.append(problem)
 
-    def _save(self) -> None:
-        """Write a checkpoint of its own, then point to it: a kill in between leaves the old one."""
-        here = self.folder / "state" / f"step-{self.progress.step:06d}"
-        here.mkdir(parents=True, exist_ok=True)
-        self.engine.save(here)
-        self.progress.loader = self.loader.state()
-        write_text(self.folder / "state" / "state.json", json.dumps(vars(self.progress)))
-        for other in here.parent.glob("step-*"):
-            if other != here:
-                shutil.rmtree(other)
+    def _tokens(self, parts: list[Batch]) -> int:
+        """Tokens of this rank's windows of a step."""
+        return int(sum(self.shards.tokens[np.array(part.windows)].sum() for part in parts))
 
-    def _resume(self, key: str) -> Progress:
-        """The checkpoint of the same key, or a new start."""
-        state = self.folder / "state"
-        if (state / "state.json").exists():
-            progress = Progress(**json.loads((state / "state.json").read_text()))
-            if progress.key == key:
-                self.engine.load(state / f"step-{progress.step:06d}")
+    def _steps_of_phases(self) -> list[int]:
+        steps = [0] * len(self.plan.phases)
+        for epoch in range(self.plan.epochs):
+            steps[self.plan.phase(epoch)] += self.plan.steps(epoch)
+        return steps
+
+    def _objective(self, name: str) -> Objective:
+        kind = OBJECTIVES[name]
+        options = build(kind.Config, self.params.options.get(name, {}), f"options.{name}")
+        return kind(list(self.model.config.tasks), list(self.model.config.signals), options)
+
+    def _resume(self) -> Progress:
+        """The newest whole checkpoint of the same key, or a new start."""
+        found = self.checkpoints.newest()
+        if found is not None:
+            path, progress = found
+            if progress.key == self.key or self.params.checkpoint.adopt:
+                progress.key = self.key
+                self.engine.load(path)
                 self.loader.restore(progress.loader)
                 return progress
-            tqdm.write(
-                f"the checkpoint in {state} is of other windows, parameters, weights or code: "
-                "training starts anew",
-                file=sys.stderr,
+            Pace.say(
+                f"the checkpoint in {path.parent} is of other windows, parameters, weights or "
+                "code: training starts anew"
             )
-        shutil.rmtree(state, ignore_errors=True)
-        return Progress(key)
+        self.checkpoints.clear()
+        return Progress(self.key)
 
     def _key(self) -> str:
         """Hash of all that the run depends on, the weights that it starts from included."""
-        # What may differ between two parts of a run, since no batch depends on it.
-        free = {"loader": {"workers", "on_corrupt", "cache_mb"}}
+        # What may differ between two parts of a run, since no step depends on it.
+        free: Any = {"loader": {"workers", "on_corrupt", "cache_mb"}, "launch": True}
+        free |= {"checkpoint": True, "bad_steps": True, "memory": {"recompute", "offload_folder"}}
         content = [self.params.model_dump_json(exclude=free), self.model.config.model_dump_json()]
         content += [str(self.seed), self.plan.hash, self.code]
         content += [digest(self.teacher)] if self.teacher is not None else []
@@ -266,16 +371,30 @@ class Fit:
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         return hashlib.sha256("|".join(content).encode() + save(state)).hexdigest()
 
-    def _checked(self, teacher: NeuroFMX | None) -> NeuroFMX | None:
-        """The teacher, if there is one, the objectives ask for it and it fits the model."""
-        if (teacher is not None) != ("distill" in self.weights):
+    def _checked(self, teacher: NeuroFMX | None, names: list[str]) -> NeuroFMX | None:
+        """The teacher, if there is one and all that the objectives ask for is there."""
+        model = self.model
+        needs = {
+            "diffusion": (model.prior is not None, "model.prior ({} takes its defaults)"),
+            "codes": (bool(model.config.model.codes), "model.codes (64, say)"),
+        }
+        domains = (len(model.config.domains) > 1, "two domains or more (pretrain.domain)")
+        needs |= dict.fromkeys(("adversarial", "confusion", "mmd"), domains)
+        for name in set(names) & set(needs):
+            there, what = needs[name]
+            if not there:
+                raise UserError(
+                    f"the objective {name} needs {what}, which the model has not: give it, or give "
+                    "the objective the weight 0"
+                )
+        if (teacher is not None) != ("distill" in names):
             raise UserError(
                 "the objective 'distill' and a teacher (pretrain.teacher) go together; give both "
-                f"or neither: objectives were {', '.join(self.weights)}"
+                f"or neither: objectives were {', '.join(names)}"
             )
         if teacher is None:
             return None
-        if teacher.vocabulary != self.model.vocabulary or teacher.tasks != self.model.tasks:
+        if teacher.vocabulary != model.vocabulary or teacher.tasks != model.tasks:
             raise UserError(
                 "the teacher knows other channels or tasks than the model that it is to teach: "
                 "pretrain it on the same windows (storage/tokenize) and recordings"
@@ -283,9 +402,11 @@ class Fit:
         return teacher.eval().requires_grad_(False)
 
 
-def _wide(output: ModelOutput) -> ModelOutput:
-    """Answers in float32, in which losses are computed."""
-    return dataclasses.replace(output, heads={n: head.float() for n, head in output.heads.items()})
+class Done(NamedTuple):
+    """What came of a step: losses, and whether some rank was told to stop."""
+
+    losses: dict[str, float]
+    stop: bool
 
 
 def _seed(*parts: int) -> int:

@@ -130,9 +130,9 @@ def test_a_state_of_other_windows_seed_or_plan_is_refused(made, tmp_path):
         loader(other).restore(state)
     with pytest.raises(UserError, match=r"the seed has changed .* was 0 and is 1; set it back"):
         loader(made, seed=1).restore(state)
-    with pytest.raises(UserError, match=r"batch_size, .* or loader.phases have changed"):
+    with pytest.raises(UserError, match=r"batch_size, .* or phases have changed"):
         loader(made, batch_size=9).restore(state)
-    with pytest.raises(UserError, match=r"batch_size, .* or loader.phases have changed"):
+    with pytest.raises(UserError, match=r"batch_size, .* or phases have changed"):
         loader(made, [Phase(epochs=3)]).restore(state)
     for wrong in ({"cursor": 8}, {"epoch": 2}, {"phase": 1}, {"cursor": -1}):
         with pytest.raises(UserError, match="is no place in this run of 2 epochs"):

@@ -136,8 +136,8 @@ def test_weights_are_shares_in_any_unit():
 @pytest.mark.parametrize(
     ("phase", "message"),
     [
-        (Phase(weights={"smal": 1.0}), "names data sets that are not there: smal; choose from sm"),
-        (Phase(signals=["lpf"]), "names signals that are not there: lpf; choose from spikes, lfp"),
+        (Phase(weights={"smal": 1.0}), "name data sets that are not there: smal; choose from sm"),
+        (Phase(signals=["lpf"]), "name signals that are not there: lpf; choose from spikes, lfp"),
     ],
 )
 def test_what_is_not_there_is_named(pool, phase, message):

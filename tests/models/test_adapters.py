@@ -13,7 +13,7 @@ from neurofmx.errors import UserError
 from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.adapter_files import load_adapter, merge, save_adapter, unmerge
 from neurofmx.models.adapters import ADAPTERS, AdapterOptions, adapt
-from neurofmx.objectives import decode
+from neurofmx.objectives.decode import Decode
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def trained(made, model, steps=2):
     batch = batch_of(made, model, "b")
     for _ in range(steps):
         optimizer.zero_grad()
-        decode(model(batch), batch).backward()
+        Decode().loss(model(batch), batch).backward()
         optimizer.step()
     return model
 

@@ -8,7 +8,7 @@ import torch
 from tokenized import samples
 from windows import recording, shards, tiny_model
 
-from neurofmx.batches import Batch, Cells, Hidden, ModelOutput
+from neurofmx.batches import Batch, Cells, ModelOutput
 from neurofmx.data.augment import AugmentParams, augment
 from neurofmx.data.collate import Collator
 from neurofmx.models.channel_heads import (
@@ -18,7 +18,8 @@ from neurofmx.models.channel_heads import (
     counted,
     tokens_ahead,
 )
-from neurofmx.objectives import forecast, masked
+from neurofmx.objectives.forecast import Forecast
+from neurofmx.objectives.masked import Masked
 from neurofmx.tokenizers import BinnedTokenizer
 
 TRAIN, UNITS = 2000, 6
@@ -189,16 +190,17 @@ def trained(latent, values, of_counts):
     features = torch.tensor(latent, dtype=torch.float32)[None]
     seen = torch.tensor(values[:TRAIN], dtype=torch.float32)[None, :, :, None]
     cells = Cells(seen, torch.ones_like(seen, dtype=torch.bool), **of_counts)
-    every = Hidden({"x": torch.ones(1, UNITS) > 0}, {"x": torch.ones(1, TRAIN) > 0})
+    every = {"x": torch.ones(1, TRAIN, UNITS, dtype=torch.bool)}
+    batch = Batch({}, {}, ["r"], [0], cells={"x": cells}, asked={"masked": every})
 
     def tell(rows):
         return head(features[:, rows], tokenizer.units(ids)[0], cells.rate)
 
     for _ in range(100):
         told = {"reconstruct.x": tell(slice(TRAIN))}
-        output = ModelOutput(torch.zeros(1, 1, 1), {}, told, {"x": cells})
+        output = ModelOutput(torch.zeros(1, 1, 1), {}, told)
         optimizer.zero_grad()
-        masked(output, Batch({}, {}, ["r"], [0]), every).backward()
+        Masked().loss(output, batch).backward()
         optimizer.step()
     return tell(slice(None)).detach().double().numpy()[0, :, :, 0]
 
@@ -239,8 +241,9 @@ def test_each_horizon_learns_its_own_time():
     cells = Cells(values[None, :, :, None], torch.ones(1, 200, 2, 1) > 0)
     for _ in range(150):
         told = {"forecast.x": head(values[None], tokenizer.units(ids)[0])}
-        output = ModelOutput(torch.zeros(1, 1, 1), {}, told, {"x": cells}, {"x": [1, 5]})
-        loss = forecast(output, Batch({}, {}, ["r"], [0]))
+        output = ModelOutput(torch.zeros(1, 1, 1), {}, told)
+        batch = Batch({}, {}, ["r"], [0], cells={"x": cells}, horizons={"x": [1, 5]})
+        loss = Forecast().loss(output, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -14,9 +14,9 @@ from neurofmx.errors import UserError
 from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.adapters import adapt
 from neurofmx.models.compress import linear_maps, load_int8, prune, quantise, save_int8
-from neurofmx.objectives import distill
-from neurofmx.training.engines import OptimizerParams
+from neurofmx.objectives.distill import Distill
 from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.optim import OptimizerParams
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +103,13 @@ def test_distill_worked_out_by_hand():
 
     def output(**said):
         said = {name.replace("_", "."): torch.tensor(values) for name, values in said.items()}
-        return ModelOutput(torch.zeros(1, 1, 1), {}, said, {"lfp": cells})
+        return ModelOutput(torch.zeros(1, 1, 1), {}, said)
 
     teacher = output(
         decode_task=[[[1.0, 2.0], [7.0, 7.0]]],
         reconstruct_lfp=[[[[3.0]], [[9.0]]]],
         forecast_lfp=[[[[[1.0]], [[9.0]]], [[[2.0]], [[9.0]]]]],
         contrastive_lfp=[[5.0]],
-        decode_more=[[[1.0], [1.0]]],  # which the student was not asked for
     )
     student = output(
         decode_task=[[[0.0, 0.0], [0.0, 0.0]]],
@@ -118,7 +117,7 @@ def test_distill_worked_out_by_hand():
         forecast_lfp=[[[[[0.0]], [[0.0]]], [[[0.0]], [[0.0]]]]],
         contrastive_lfp=[[0.0]],
     )
-    batch = Batch({}, {"task": target, "more": target}, ["r"], [0])
+    batch, distill = Batch({}, {"task": target}, ["r"], [0], cells={"lfp": cells}), Distill().loss
     with pytest.raises(ValueError, match="needs what a teacher says"):
         distill(student, batch)
     # means over what was asked: of the task, of the samples, of two horizons

@@ -21,6 +21,7 @@ from neurofmx.models.diffusion_steps import (
     sample,
 )
 from neurofmx.models.whitening import Whitening
+from neurofmx.objectives.draws import Draws
 
 CENTRES = torch.tensor([[-1.5, -1.0], [1.5, -1.0], [0.0, 1.6]])
 SHARES = torch.tensor([0.2, 0.3, 0.5])
@@ -60,6 +61,11 @@ def is_the_mixture(samples):
     return bool(mmd(samples, held, width) < most)
 
 
+def seeded(n, step=0):
+    """Draws of n windows."""
+    return Draws(torch.arange(n) + n * step)
+
+
 def trained(steps=600, batch=256, **options):
     """A small prior that has learned the mixture, maybe with its modes as condition."""
     torch.manual_seed(0)
@@ -67,11 +73,11 @@ def trained(steps=600, batch=256, **options):
     prior = DiffusionPrior(2, 1, width=32, n_layers=2, n_heads=2, **options)
     optimizer = torch.optim.Adam(prior.parameters(), lr=4e-3)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+    for step in range(steps):
         latents, mode = mixture(batch, generator)
         told = torch.eye(3)[mode] if prior.condition_dim else None
         optimizer.zero_grad()
-        prior.loss(latents, told, generator).backward()
+        prior.loss(latents, told, seeded(batch, step)).backward()
         optimizer.step()
         rate.step()
     return prior.eval()
@@ -231,7 +237,7 @@ def test_guidance_is_what_the_condition_adds_times_its_weight(prior):
 
 
 def test_a_condition_that_is_not_known_cannot_be_seen(prior):
-    noise = prior.draw(4, Generator().manual_seed(0))._replace(untold=torch.tensor([False] * 4))
+    noise = prior.draw(seeded(4))._replace(untold=torch.tensor([False] * 4))
     latents = mixture(4, Generator().manual_seed(1))[0]
     known = torch.tensor([True, False, True, False])
     garbage = torch.eye(3)[[0, 1, 2, 0]].masked_fill(~known[:, None], math.nan)
@@ -248,7 +254,7 @@ def test_a_condition_that_is_not_known_cannot_be_seen(prior):
 def test_the_weights_of_min_snr_are_those_of_its_paper(target):
     torch.manual_seed(0)
     plain, weighted = (DiffusionPrior(2, 1, 8, 1, 1, target=target, min_snr=s) for s in (None, 5.0))
-    latents, noise = torch.randn(6, 1, 2), plain.draw(6, Generator().manual_seed(0))
+    latents, noise = torch.randn(6, 1, 2), plain.draw(seeded(6))
     (_, truth), (_, scaled) = plain.eval()(latents, noise), weighted.eval()(latents, noise)
     alpha, sigma = plain.schedule.alpha[noise.times], plain.schedule.sigma[noise.times]
     snr = alpha**2 / sigma**2
@@ -260,13 +266,13 @@ def test_a_network_that_says_nothing_has_a_loss_of_1():
     torch.manual_seed(0)
     prior, generator = DiffusionPrior(8, 4, 16, 1, 2), Generator().manual_seed(0)
     latents = 100 + 7 * torch.randn(2000, 4, 8, generator=generator)
-    assert prior.loss(latents, None, generator).item() == pytest.approx(1, rel=0.02)
+    assert prior.loss(latents, None, seeded(2000)).item() == pytest.approx(1, rel=0.02)
 
 
 def test_no_gradient_reaches_the_latents():
     torch.manual_seed(0)
     prior, latents = DiffusionPrior(4, 3, 8, 1, 2), torch.randn(5, 3, 4, requires_grad=True)
-    prior.loss(latents, None, Generator().manual_seed(0)).backward()
+    prior.loss(latents, None, seeded(5)).backward()
     assert latents.grad is None
     assert prior.net.leave.weight.grad.abs().sum() > 0
 
@@ -295,10 +301,10 @@ def test_whitening_follows_an_encoder_that_moves():
 
 def test_only_training_moves_the_whitening():
     torch.manual_seed(0)
-    prior, generator = DiffusionPrior(2, 1, 8, 1, 1), Generator().manual_seed(0)
-    prior.eval().loss(torch.ones(3, 1, 2), None, generator)
+    prior = DiffusionPrior(2, 1, 8, 1, 1)
+    prior.eval().loss(torch.ones(3, 1, 2), None, seeded(3))
     assert prior.whiten.count == 0
-    prior.train().loss(torch.ones(3, 1, 2), None, generator)
+    prior.train().loss(torch.ones(3, 1, 2), None, seeded(3))
     assert prior.whiten.count == 3
 
 
@@ -311,7 +317,7 @@ def test_bfloat16_weights_give_finite_samples_and_keep_the_whitening(prior):
     half.train().loss(
         mixture(8, Generator().manual_seed(0))[0].bfloat16(),
         torch.eye(3)[[0] * 8],
-        Generator().manual_seed(0),
+        seeded(8),
     ).backward()
     assert all(p.grad.isfinite().all() for p in half.parameters())
     told = torch.eye(3).repeat(20, 1)

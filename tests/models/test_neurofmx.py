@@ -11,7 +11,8 @@ from neurofmx.errors import UserError
 from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec
 from neurofmx.models.adapters import adapt
 from neurofmx.models.features import last_known
-from neurofmx.objectives.masked import hide
+from neurofmx.objectives.draws import Draws
+from neurofmx.objectives.masked import Masked
 from neurofmx.sequence import TokenizedSequence
 
 
@@ -39,8 +40,8 @@ def test_every_head_answers_in_its_shape(made, model):
         value, spread = model.answer(task, output.heads[f"decode.{task}"])
         assert value.shape == spread.shape == (*target.mask.shape, 2)
     for name, signal in batch.signals.items():
-        assert output.heads[f"reconstruct.{name}"].shape == output.cells[name].values.shape
-        ahead, (n, *cell) = len(output.horizons[name]), output.cells[name].values.shape
+        assert output.heads[f"reconstruct.{name}"].shape == model.cells(batch)[name].values.shape
+        ahead, (n, *cell) = len(model.horizons[name]), model.cells(batch)[name].values.shape
         assert output.heads[f"forecast.{name}"].shape == (n, ahead, *cell)
         assert output.heads[f"contrastive.{name}"].shape == (n, 128)
         features, spec = output.features[name], model.config.signals[name]
@@ -57,16 +58,23 @@ def test_padded_channels_and_gaps_cannot_change_an_answer(made, model):
     torch.testing.assert_close(model(batch).heads["decode.velocity"], before)
 
 
-def test_hidden_channels_cannot_be_seen(made, model):
+def test_hidden_channels_and_times_cannot_be_seen(made, model):
     batch = batch_of(made, model)
-    cells = model.cells(batch)
-    hidden = hide(cells, 0.3, 0.0, torch.Generator().manual_seed(0))
-    before = model(batch, hidden).latents
-    for name, signal in batch.signals.items():
-        signal.values[hidden.channels[name][:, None, :].expand_as(signal.values)] = 1e3
-    torch.testing.assert_close(model(batch, hidden).latents, before)
-    nothing = hide(cells, 0.0, 0.0, torch.Generator().manual_seed(0))
-    assert not torch.allclose(model(batch, nothing).latents, before, atol=1e-3)
+    draws = Draws(torch.arange(len(batch.windows)))
+
+    def of(shares):
+        """Latents, with so much hidden of the samples as they are now."""
+        asked = Masked(config=Masked.Config(channels=shares[0], times=shares[1]))
+        shown = asked.prepare(model.laid(batch), draws)
+        return model(shown).latents, shown.hidden
+
+    for shares in ((0.3, 0.0), (0.0, 0.3), (0.3, 0.3)):
+        before, hidden = of(shares)
+        assert not torch.allclose(of((0.0, 0.0))[0], before, atol=1e-3)
+        for name, signal in batch.signals.items():
+            away = hidden[name].repeat_interleave(model.config.signals[name].patch, 1)
+            signal.values[away[:, : signal.values.shape[1]]] += 1e3
+        torch.testing.assert_close(of(shares)[0], before)
 
 
 def test_save_and_load_are_bit_equal_after_a_forward(made, model, tmp_path):

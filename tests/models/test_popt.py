@@ -16,7 +16,7 @@ def population(channels=5, features=3, width=16, seed=0, dtype=torch.float32):
     def normal(*shape):
         return torch.randn(*shape, generator=g).to(dtype)
 
-    mask = torch.ones(2, channels, dtype=torch.bool)
+    mask = torch.ones(2, 1, channels, dtype=torch.bool)
     embeddings = normal(2, channels, width), normal(2, channels, width)
     mixing = normal(features, width) * features**-0.5
     return Population(normal(2, 7, channels, features), mixing, *embeddings, mask)
@@ -25,7 +25,7 @@ def population(channels=5, features=3, width=16, seed=0, dtype=torch.float32):
 def chosen(p, order):
     """The population with its channels in another order, or fewer of them."""
     parts = (p.features[:, :, order], p.mixing, p.gain[:, order], p.bias[:, order])
-    return Population(*parts, p.mask[:, order])
+    return Population(*parts, p.mask[..., order])
 
 
 def popt(width=16, n_seeds=4, seed=0):
@@ -57,7 +57,7 @@ def test_masked_units_change_nothing(channels, nonsense, pool):
         real.mixing,
         torch.cat([real.gain, parts[1]], dim=1),
         torch.cat([real.bias, parts[2]], dim=1),
-        torch.cat([real.mask, ~padding.mask], dim=1),
+        torch.cat([real.mask, ~padding.mask], dim=2),
     )
     grads = []
     for p in (real, padded):
@@ -87,7 +87,7 @@ def test_each_seed_attends_to_the_units(channels):
     x = p.held()
     answers = []
     for seed in pool.seeds:
-        scores = (x @ seed / 4).masked_fill(~p.mask[:, None], -torch.inf)
+        scores = (x @ seed / 4).masked_fill(~p.mask, -torch.inf)
         answers.append((scores.softmax(-1)[..., None] * x).sum(2))
     expected = pool.norm(pool.join(torch.cat(answers, dim=-1)))
     torch.testing.assert_close(pool(p), expected, rtol=1e-4, atol=1e-4)

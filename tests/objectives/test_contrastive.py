@@ -6,27 +6,37 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neurofmx.batches import Batch, ModelOutput
-from neurofmx.objectives import contrastive
-from neurofmx.objectives.contrastive import TEMPERATURE, cross_entropy
-from neurofmx.sequence import TokenizedSequence
+from neurofmx.batches import Batch, Cells, ModelOutput
+from neurofmx.objectives.contrastive import (
+    TEMPERATURE,
+    Contrastive,
+    ContrastiveThree,
+    ContrastiveTime,
+)
 
 
 def sphere(n=32, width=128, seed=0):
     return F.normalize(torch.randn(n, width, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def loss(windows=None, lacks=(), **points):
-    """Of signals whose windows lie at these points; `lacks` are (signal, window)."""
+def given(n, signals, windows=None, lacks=()):
+    """Windows of signals; `lacks` are (signal, window)."""
+    cells = {}
+    for name in signals:
+        seen = torch.ones(n, 3, 1, 1, dtype=torch.bool)
+        seen[[window for signal, window in lacks if signal == name]] = False
+        cells[name] = Cells(torch.zeros(n, 3, 1, 1), seen)
+    return Batch({}, {}, ["r"] * n, windows or list(range(n)), cells=cells)
+
+
+def loss(windows=None, lacks=(), kind=Contrastive, **points):
+    """Of signals whose windows lie at these points."""
     n = len(next(iter(points.values())))
-    features = {}
-    for name in points:
-        mask = torch.ones(n, 3, dtype=torch.bool)
-        mask[[window for signal, window in lacks if signal == name]] = False
-        features[name] = TokenizedSequence(torch.zeros(n, 3, 2), torch.zeros(n).double(), 0.1, mask)
-    heads = {f"contrastive.{name}": z for name, z in points.items()}
-    batch = Batch({}, {}, ["r"] * n, list(range(n)) if windows is None else windows)
-    return contrastive(ModelOutput(torch.zeros(n, 1, 2), features, heads, {}), batch).item()
+    output = ModelOutput(
+        torch.zeros(n, 1, 2), {}, {f"contrastive.{name}": z for name, z in points.items()}
+    )
+    batch = given(n, points, windows, lacks)
+    return kind(signals=list(points)).loss(output, batch).item()
 
 
 def test_two_windows_by_hand():
@@ -51,7 +61,6 @@ def test_aligned_windows_are_told_and_shuffled_ones_are_not():
 @pytest.mark.parametrize("n", [2, 8, 64])
 def test_a_guess_leaves_1_whatever_the_number_of_windows(n):
     same = sphere(1).expand(n, -1)
-    assert cross_entropy(same, same).item() == pytest.approx(math.log(n), rel=1e-5)
     assert loss(a=same, b=same) == pytest.approx(1.0, rel=1e-5)
 
 
@@ -80,3 +89,26 @@ def test_it_is_a_mean_over_pairs_of_signals():
     a, b, c = (sphere(5, seed=k) for k in range(3))
     pairs = [loss(x=x, y=y) for x, y in ((a, b), (a, c), (b, c))]
     assert loss(a=a, b=b, c=c) == pytest.approx(sum(pairs) / 3)
+
+
+def test_a_product_of_three_is_told_and_a_shuffled_one_is_not():
+    """Signs: the third is the product of the first two, and alone says nothing of either."""
+    g = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(0, 2, (32, 128), generator=g) * 2.0 - 1 for _ in range(2))
+    a, b, c = (x / 128**0.5 for x in (a, b, a * b))
+    assert loss(kind=ContrastiveThree, a=a, b=b, c=c) < 0.01
+    assert loss(kind=ContrastiveThree, a=a, b=b, c=c.roll(1, 0)) > 1
+    assert loss(a=a, b=c) > 0.9  # pairs know nothing of it
+
+
+def test_what_comes_next_is_told_by_what_was():
+    past = sphere()
+    batch = given(32, ["a"])
+
+    def of(later):
+        heads = {"past.a": past, "later.a": later}
+        output = ModelOutput(torch.zeros(32, 1, 2), {}, heads)
+        return ContrastiveTime(signals=["a"]).loss(output, batch).item()
+
+    assert of(past) < 0.02
+    assert of(past.roll(1, 0)) > 1

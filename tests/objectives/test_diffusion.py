@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from neurofmx.batches import Batch, ModelOutput
-from neurofmx.objectives import OBJECTIVES
+from neurofmx.objectives.diffusion import Diffusion
 
 
 def output(**heads):
-    return ModelOutput(torch.zeros(2, 1, 2), {}, heads, {})
+    return ModelOutput(torch.zeros(2, 1, 2), {}, heads)
 
 
 def test_diffusion_is_the_mean_squared_error_of_what_was_said():
@@ -16,9 +16,9 @@ def test_diffusion_is_the_mean_squared_error_of_what_was_said():
     truth = torch.tensor([[[1.0, 0.0]], [[2.0, -2.0]]])
     heads = {"denoise.prediction": said, "denoise.truth": truth}
     batch = Batch({}, {}, ["r", "r"], [0, 1])
-    assert OBJECTIVES["diffusion"](output(**heads), batch).item() == (0 + 4 + 4 + 4) / 4
+    assert Diffusion().loss(output(**heads), batch).item() == (0 + 4 + 4 + 4) / 4
 
 
 def test_without_noise_it_says_what_to_do():
     with pytest.raises(ValueError, match=r"needs a model with a prior.*prior\.draw"):
-        OBJECTIVES["diffusion"](output(), Batch({}, {}, ["r", "r"], [0, 1]))
+        Diffusion().loss(output(), Batch({}, {}, ["r", "r"], [0, 1]))

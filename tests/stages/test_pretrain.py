@@ -3,32 +3,14 @@
 import json
 
 import pandas as pd
-import yaml
+from tokenized_project import FIT, MODEL, project
 from windows import card, recording, shards
 
 from neurofmx.data.loader import LoaderParams
 from neurofmx.data.shards import Shards
-from neurofmx.models import ModelParams, NeuroFMX
+from neurofmx.models import NeuroFMX
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import adapt, base, pretrain
-from neurofmx.training.fit import FitParams
-
-MODEL = ModelParams(
-    d_model=32, n_blocks=1, d_state=8, headdim=16, n_latents=4, latent_dim=32, n_heads=2
-)
-FIT = FitParams(epochs=1, batch_size=4, valid_every=2, save_every=2)
-
-
-def project(folder, monkeypatch, seeds, **changes):
-    """A project in which tokenize has just run; recording b is kept for adapt."""
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    (folder / "datasets").mkdir()
-    content = card(adapt=["b"], **changes).model_dump(mode="json", exclude_none=True)
-    (folder / "datasets" / "made.yaml").write_text(yaml.safe_dump(content))
-    made = [recording("a"), recording("b", seed=seeds, units=4)]
-    shards(base.folder("tokenize"), made, card(adapt=["b"], **changes))
-    base.write_manifest("tokenize", "made", {"a": "a", "b": "b"})
 
 
 def test_a_recording_kept_for_adapt_changes_nothing_in_pretraining(tmp_path, monkeypatch):

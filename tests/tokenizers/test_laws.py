@@ -123,12 +123,25 @@ def test_a_hidden_cell_cannot_be_seen(kind, options):
         one = (torch.arange(6) == channel).expand(2, -1)
         moved = tokenizer.cells(louder(one)).values != cells.values
         into_first[:, channel] = moved[:, :, 0].flatten(1).any(1)
-    shown = torch.ones_like(cells.seen[:, 0, :, 0])
-    shown[:, 0] = False
-    hidden = tokenizer.tokenize(signal, shown).tokens
-    torch.testing.assert_close(tokenizer.tokenize(louder(into_first), shown).tokens, hidden)
+    away = torch.zeros_like(cells.seen[..., 0])
+    away[:, :, 0] = True
+    hidden = tokenizer.tokenize(signal, away).tokens
+    torch.testing.assert_close(tokenizer.tokenize(louder(into_first), away).tokens, hidden)
     assert into_first.any()
     assert not torch.allclose(tokenizer.tokenize(signal).tokens, hidden, atol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "options"), SAMPLED)
+def test_a_hidden_time_cannot_be_seen_by_any_token(kind, options):
+    """Also not by later ones, which look back."""
+    tokenizer, signal = made(kind, options), samples()
+    size = tokenizer.config.patch
+    away = torch.zeros_like(tokenizer.cells(signal).seen[..., 0])
+    away[:, 1] = True
+    values = signal.values.clone()
+    values[:, size : 2 * size] += 1e3
+    other = tokenizer.tokenize(dataclasses.replace(signal, values=values), away).tokens
+    torch.testing.assert_close(other, tokenizer.tokenize(signal, away).tokens)
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES)

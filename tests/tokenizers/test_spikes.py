@@ -70,7 +70,7 @@ def test_a_silent_unit_is_told_from_one_that_is_not_there():
 
 def test_a_hidden_unit_loses_its_tokens():
     t, batch = tokenizer(), two_units()
-    hidden = t.tokenize(batch, torch.tensor([[False, True, True]]))
+    hidden = t.tokenize(batch, torch.tensor([[[True, False, False]]]))
     assert hidden.mask.sum() == 2  # the silent one at either end
     torch.testing.assert_close(hidden.tokens[0, 0], token(t, 1, 2, 0.0), rtol=1e-4, atol=1e-5)
 
