@@ -8,6 +8,7 @@ A failure that a person can mend ends in a message and the exit code of its kind
 import ast
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from rich.table import Table
 
 import neurofmx
 from neurofmx import project
-from neurofmx.config import PARAMS_FILE, load_params
+from neurofmx.config import PARAMS_FILE, build, load_params, read_yaml
 from neurofmx.data.cards import FOLDER, load_card, save_card
 from neurofmx.data.manifests import load_manifest
 from neurofmx.errors import NeuroFMXError, TransientError, UserError, is_transient
@@ -137,6 +138,44 @@ def run(
         console.print(project.results_table(card))
     if until in (None, "report"):
         console.print(f"Report: {project.REPORT.resolve()}")
+
+
+@app.command()
+def search(
+    space: Annotated[Path, typer.Argument(help="YAML file of the keys, see docs/search.md.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the folder in storage/search; else the file's.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster; else this machine.")
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the best keys into params.yaml.")
+    ] = False,
+) -> None:
+    """Search for parameters of pretraining with Ray Tune; run again, it goes on."""
+    space = space.resolve()
+    os.chdir(project.find_root(Path.cwd()))
+    from neurofmx.search.picture import draw  # late: Ray and torch take seconds
+    from neurofmx.search.run import search as run_search
+    from neurofmx.search.space import SearchParams, text
+
+    params = build(SearchParams, read_yaml(space), str(space))
+    folder = project.STORAGE / "search" / (name or space.stem)
+    trials = run_search(params, folder, address)
+    if not trials.ranking:
+        raise UserError(f"no trial came to its end: {trials.all['trial-000'].reason}")
+    best = trials.ranking[0]
+    draw(trials, folder / "plot.html")
+    console.print(f"Best: {best.folder.name}, valid loss {trials.loss(best):.4f}")
+    console.print(f"Table, plot and patch: {folder.resolve()}")
+    assignments = [f"{key}={text(value)}" for key, value in best.keys.items()]
+    if apply:
+        for change in project.set_params(assignments):
+            console.print(f"{PARAMS_FILE}: {escape(change)}")
+    else:
+        words = " ".join(f"-S {shlex.quote(assignment)}" for assignment in assignments)
+        console.print(f"To take it: neurofmx run {escape(words)}")
 
 
 @app.command()
