@@ -164,7 +164,7 @@ def search(
     folder = project.STORAGE / "search" / (name or space.stem)
     trials = run_search(params, folder, address)
     if not trials.ranking:
-        raise UserError(f"no trial came to its end: {trials.all['trial-000'].reason}")
+        raise UserError(f"no trial came to its end: {next(iter(trials.all.values())).reason}")
     best = trials.ranking[0]
     draw(trials, folder / "plot.html")
     console.print(f"Best: {best.folder.name}, valid loss {trials.loss(best):.4f}")

@@ -40,13 +40,20 @@ def draw(trials: Trials, path: Path) -> None:
                 **at,
             )
         kind = "log" if spec.log else "linear" if spec.choice is None else "category"
-        figure.update_xaxes(title=key.removeprefix("pretrain."), type=kind, **at)
+        order = [text(value) for value in spec.choice or ()]
+        title = key.removeprefix("pretrain.")
+        figure.update_xaxes(title=title, type=kind, categoryarray=order or None, **at)
     for trial in reversed(trials.ranking):  # the best comes last, on top
         steps, losses = zip(*trial.looks, strict=True)
         colour = STATES["finished"] if trial is best else COLOURS["truth"]
-        line = {"color": colour, "width": 3 if trial is best else 1}
         figure.add_scatter(
-            x=steps, y=losses, name=trial.folder.name, line=line, showlegend=False, row=rows, col=1
+            x=steps,
+            y=losses,
+            name=f"{trial.folder.name}, the best" if trial is best else trial.folder.name,
+            line={"color": colour, "width": 3 if trial is best else 1},
+            showlegend=trial is best,
+            row=rows,
+            col=1,
         )
     figure.update_xaxes(title="step", row=rows, col=1)
     figure.update_yaxes(title="valid loss", col=1)

@@ -15,17 +15,17 @@
 When a search goes on, trials that are settled tell Tune their losses once more, without training.
 """
 
-import itertools
 import logging
 import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -162,55 +162,61 @@ class _Keep(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial begins, or goes on, maybe with keys like those of another one."""
-        name, keys = str(trial), self.trials.params.values(trial.config)
-        if name not in self.settled:
-            before = self.trials.all.get(name, Trial(self.trials.folder / name, keys))
-            self.trials.all[name] = Trial(before.folder, keys, seconds=before.seconds)
+        if str(trial) not in self.settled:
+            row = self._row(trial)
+            row.keys, row.state, row.reason = self._keys(trial), "running", ""
+            self.since[str(trial)] = time.monotonic()
             self.trials.write()
-            self.since[name] = time.monotonic()
 
     def on_trial_result(
         self, iteration: int, trials: list, trial: Any, result: dict, **info: Any
     ) -> None:
         """A trial looked at the valid split."""
-        self._count(str(trial))
+        now = time.monotonic()
+        if begin := self.since.get(str(trial)):
+            self._row(trial).seconds += now - begin
+            self.since[str(trial)] = now
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial was trained to its end, or stopped."""
-        # The manifest is what the stage writes last.
-        whole = (self.trials.all[str(trial)].made / "manifest.json").exists()
-        self._end(str(trial), "finished" if whole else "stopped")
+        self.on_trial_result(iteration, trials, trial, {})
+        whole = (self._row(trial).made / "manifest.json").exists()  # which the stage writes last
+        self._end(trial, "finished" if whole else "stopped")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """A trial failed."""
-        self._end(str(trial), "failed", self.trials.all[str(trial)].error)
+        self.on_trial_result(iteration, trials, trial, {})
+        *_, said = Path(trial.error_file).read_text().strip().splitlines()
+        self._end(trial, "failed", self._row(trial).error or said)
 
-    def _count(self, name: str) -> None:
-        if name in self.since:
-            now = time.monotonic()
-            self.trials.all[name].seconds += now - self.since[name]
-            self.since[name] = now
+    def _keys(self, trial: Any) -> dict[str, Any]:
+        return self.trials.params.values(trial.config)
 
-    def _end(self, name: str, state: Any, reason: str = "") -> None:
-        if name in self.settled:
+    def _row(self, trial: Any) -> Trial:
+        new = Trial(self.trials.folder / str(trial), self._keys(trial))
+        return self.trials.all.setdefault(str(trial), new)
+
+    def _end(
+        self, trial: Any, state: Literal["finished", "stopped", "failed"], why: str = ""
+    ) -> None:
+        if str(trial) in self.settled:
             return
-        self._count(name)
-        trial = self.trials.all[name]
-        trial.state, trial.reason = state, reason
+        row = self._row(trial)
+        row.state, row.reason = state, why
         self.trials.write()
         done = sum(t.state != "running" for t in self.trials.all.values())
-        keys = "  ".join(f"{k.removeprefix('pretrain.')}={text(v)}" for k, v in trial.keys.items())
-        base.console.print(
-            f"  {done}/{self.count} {name}  {state}  valid {self.trials.loss(trial):.4f}  "
-            f"{trial.seconds:.0f} s  {keys}  {reason}".rstrip(),
-            markup=False,
-        )
+        keys = "  ".join(f"{k.removeprefix('pretrain.')}={text(v)}" for k, v in row.keys.items())
+        loss = f"valid {self.trials.loss(row):.4f}  " if row.looks else ""
+        said = f"{done}/{self.count} {trial}  {state}  {loss}{row.seconds:.0f} s  {keys}  {why}"
+        base.console.print(f"  {said}".rstrip(), markup=False)
 
 
 def _tuner(work: Work, trials: Trials, count: int) -> tune.Tuner:
-    params, numbers = work.params, itertools.count()
+    params, known = work.params, sorted(trials.all)
+    new = [f"trial-{number:03d}" for number in range(count)]
+    names = iter([*known, *(name for name in new if name not in known)])
     space = {key: _domain(spec) for key, spec in params.keys.items()}
-    points = [params.config(trials.all[name].keys) for name in sorted(trials.all)]
+    points = [params.config(trials.all[name].keys) for name in known]
     if params.algorithm.startswith("optuna"):
         chosen: Any = OptunaSearch(points_to_evaluate=points, seed=params.seed + len(points))
     else:
@@ -232,9 +238,8 @@ def _tuner(work: Work, trials: Trials, count: int) -> tune.Tuner:
             max_concurrent_trials=params.parallel,
             search_alg=chosen,
             scheduler=_scheduler(params, space),
-            trial_name_creator=lambda trial: f"trial-{next(numbers):03d}",
+            trial_name_creator=lambda trial: next(names),
             trial_dirname_creator=str,
-            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=RAY,
@@ -285,14 +290,15 @@ def _scratch(folder: Path) -> Iterator[None]:
 def _ray(params: SearchParams, address: str | None) -> Iterator[None]:
     """Ray runs inside: as it did before, at an address, or on this machine."""
     os.environ |= QUIET
+    warnings.filterwarnings("ignore", message="Consider boosting PBT performance")
     for name in ("ray", "ray.tune", "optuna"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     started = not ray.is_initialized()
     if started:
-        here = {"num_cpus": math.ceil(params.parallel * params.cpus), "include_dashboard": False}
-        here |= {"object_store_memory": MEMORY}
-        given = {"address": address} if address else here
-        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **given)
+        here: dict[str, Any] = {"num_cpus": math.ceil(params.parallel * params.cpus)}
+        here |= {"include_dashboard": False, "object_store_memory": MEMORY}
+        where = {"address": address} if address else {"address": "local", **here}
+        ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **where)
     try:
         yield
     finally:

@@ -81,7 +81,7 @@ class SearchParams(Params):
         keys: What each searched key of `params.yaml` may be.
         trials: How many are trained; of pbt, the population.
         algorithm: How keys are chosen and which trials are stopped; `run` explains each.
-        parallel: Trials at once.
+        parallel: Trials at once; on a cluster a pbt has as many as there is room for.
         cpus, gpus: That Ray keeps for each trial.
         grace: Looks at the valid split before asha may stop a trial, or between exchanges of pbt.
         seed: Of the draws.

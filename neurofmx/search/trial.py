@@ -103,10 +103,11 @@ class Trial:
 
     @property
     def error(self) -> str:
-        """What the stage said of its end, and where it said more."""
+        """What the stage said of its end, and where it said more; empty if it never began."""
         path = self.folder / base.STORAGE / "error.json"
-        said = json.loads(path.read_text())["message"] if path.exists() else "it did not start"
-        return f"{said} ({self.folder / 'log.txt'})"
+        if not path.exists():
+            return ""
+        return f"{json.loads(path.read_text())['message']} ({self.folder / 'log.txt'})"
 
     def _start(self, root: Path, content: dict[str, Any]) -> subprocess.Popen:
         storage = self.folder / base.STORAGE

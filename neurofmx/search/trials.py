@@ -82,7 +82,8 @@ class Trials:
             writer = csv.writer(file)
             writer.writerow(columns)
             for name, t in sorted(self.all.items()):
-                about = (name, t.state, self.loss(t), len(t.looks), round(t.seconds, 1), t.reason)
+                loss = self.loss(t) if t.looks else ""
+                about = (name, t.state, loss, len(t.looks), round(t.seconds, 1), t.reason)
                 writer.writerow((*about, *map(text, t.keys.values())))
         os.replace(temporary, self.folder / "results.csv")
         for best in self.ranking[:1]:
