@@ -47,7 +47,7 @@ def start(folder: Path, shards: Path, given: dict, world=1, model: dict | None =
     return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
-def run(folder: Path, *arguments, patience: float = 240.0, **more) -> int:
+def run(folder: Path, *arguments, patience: float = 900.0, **more) -> int:
     """A run to its end; its exit code."""
     process = start(folder, *arguments, **more)
     try:
@@ -66,7 +66,7 @@ def told(folder: Path) -> str:
     return (folder / "log").read_text()
 
 
-def wait_for(path: Path, patience: float = 120.0) -> str:
+def wait_for(path: Path, patience: float = 600.0) -> str:
     """The content of a file, when it is there."""
     end = time.monotonic() + patience
     while not path.exists() or not path.read_text():
