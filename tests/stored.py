@@ -9,7 +9,7 @@ from windows import card, recording, shards, tiny_model
 
 from neurofmx.data import store
 from neurofmx.data.cards import save_card
-from neurofmx.stages import base
+from neurofmx.stages import base, online
 from neurofmx.types import AlignedRecording, Clock, Events, Recording, Samples
 
 PRETRAINED, LEFT_OUT = "made-1", "made-2"
@@ -21,7 +21,7 @@ CAMERA = {
 
 
 def make_storage(folder: Path, synthetic: bool = False) -> None:
-    """Write a card and `storage/` up to adapt into `folder`, which is the working directory.
+    """Write a card and `storage/` up to online into `folder`, which is the working directory.
 
     `made-1` was pretrained on; `made-2` is for adapt, which left no model. Weights are random.
     """
@@ -49,6 +49,7 @@ def make_storage(folder: Path, synthetic: bool = False) -> None:
     base.write_manifest("adapt", spec.name, {}, reason="made so in a test")
     _measurements()
     _truth(made)
+    online.run(online.Params(dataset=spec.name))  # finds nothing that was adapted
 
 
 def _camera() -> dict[str, Events | Samples]:
@@ -71,7 +72,8 @@ def _measurements() -> None:
     }
     for stage in ("ingest", "validate", "align", "tokenize", "pretrain", "adapt"):
         base.write_json(base.folder(stage) / "metrics.json", cost | more.get(stage, {}))
-    history = pd.DataFrame({"step": [5, 10], "loss": [1.0, 0.5], "valid": [1.1, 0.7]})
+    looks = {"step": [5, 10], "phase": ["first", "then"]}
+    history = pd.DataFrame(looks | {"loss": [1.0, 0.5], "valid": [1.1, 0.7]})
     history.to_csv(base.folder("pretrain") / "history.csv", index=False)
     rows = [(name, "made", "Mus musculus", 0.0, 50.0, 6) for name in (PRETRAINED, LEFT_OUT)]
     columns = ["recording", "subject", "species", "start", "stop", "n_units"]

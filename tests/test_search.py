@@ -14,6 +14,7 @@ from windows import card, recording, shards
 from neurofmx import cli
 from neurofmx.config import build, load_params, read_yaml
 from neurofmx.errors import UserError
+from neurofmx.project import NO_TELEMETRY
 from neurofmx.search.space import SearchParams, check, text
 from neurofmx.stages import base, pretrain
 
@@ -28,13 +29,14 @@ PARAMS = {"dataset": "made", "seed": 0, "pretrain": {"model": MODEL, "fit": FIT,
 
 @pytest.fixture(scope="module")
 def ray_here():
-    """One Ray for all searches that the tests start themselves."""
+    """One Ray for all searches; its address."""
     import ray
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+    from neurofmx.search.run import running
+
+    os.environ |= NO_TELEMETRY
+    with running(SearchParams(keys={LR: {"log": [1e-4, 1e-2]}}, parallel=2), None):
+        yield ray.get_runtime_context().gcs_address
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ SPACE = {"keys": {LR: {"log": [1e-7, 1e-2]}}, "trials": 2, "seed": 10, "grace": 
 
 def test_a_killed_search_goes_on_and_stops_the_hopeless_one(project, ray_here, call):
     (project / "lr.yaml").write_text(yaml.safe_dump(SPACE | {"algorithm": "asha"}))
-    command = [sys.executable, "-m", "neurofmx", "search", "lr.yaml"]
+    command = [sys.executable, "-m", "neurofmx", "search", "lr.yaml", "--address", ray_here]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     while "1/2 trial-000  finished" not in process.stdout.readline():
         assert process.poll() is None
@@ -164,7 +166,7 @@ def test_a_killed_search_goes_on_and_stops_the_hopeless_one(project, ray_here, c
     before = rows("lr")
     assert [row["state"] for row in before.values()] == ["finished", "running"]
 
-    code, out, err = call("lr", SPACE | {"algorithm": "asha"})
+    code, out, err = call("lr", SPACE | {"algorithm": "asha", "parallel": 2})
     assert code == 0, err
     after = rows("lr")
     # The first was not trained again, and yet the second was held against it.

@@ -50,11 +50,10 @@ REDUCTION = 3  # asha lets one in so many go on
 RAY = "ray"  # folder of its own files, gone at the end
 STATES = 3  # of each trial that others may take over
 MEMORY = 2**27  # bytes of Ray's store, through which nothing large goes
-# A trial may end before it has a loss; Ray keeps its tables and files to itself.
-QUIET = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # no tables of its own
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # and no files
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial may end before it has a loss
 }
 
 
@@ -84,8 +83,11 @@ def search(params: SearchParams, folder: Path, address: str | None = None) -> Tr
     count = max(params.trials, len(trials.all))
     if len(trials.settled) < count:
         every = load_params(STAGE, pretrain.Params).fit.valid_every
-        work = Work(trials.folder, Path.cwd(), params, content, every, trials.settled)
-        with _ray(params, address), _scratch(trials.folder / RAY):
+        furthest = max(
+            (len(t.looks) for t in trials.all.values() if t.state == "running"), default=0
+        )
+        work = Work(trials.folder, Path.cwd(), params, content, every, trials.settled, furthest)
+        with running(params, address), _scratch(trials.folder / RAY):
             _tuner(work, trials, count).fit()
     for name in trials.settled:  # nothing goes on from there
         shutil.rmtree(trials.all[name].made / "state", ignore_errors=True)
@@ -110,6 +112,8 @@ class Work:
         content: Of the project's `params.yaml`.
         valid_every: Steps between looks at the valid split.
         settled: Names of trials that are not trained again.
+        furthest: Most looks of the others when the search went on: those of a population meet
+            beyond them.
     """
 
     folder: Path
@@ -118,6 +122,7 @@ class Work:
     content: dict[str, Any]
     valid_every: int
     settled: set[str]
+    furthest: int
 
     def train(self, config: dict[str, Any]) -> None:
         """Train the trial that Tune runs in this process."""
@@ -130,13 +135,12 @@ class Work:
             if math.isfinite(least):
                 tune.report({"valid": least, "look": look})
 
-        if name in self.settled:
+        pbt = self.params.algorithm == "pbt"
+        if name not in self.settled:
+            self._train_in_pieces(trial) if pbt else trial.train(self.root, self.content, tell)
+        elif not pbt:  # a population that goes on is that of the others
             for look, (_, valid) in enumerate(trial.looks, start=1):
                 tell(valid, look)
-        elif self.params.algorithm == "pbt":
-            self._train_in_pieces(trial)
-        else:
-            trial.train(self.root, self.content, tell)
 
     def _train_in_pieces(self, trial: Trial) -> None:
         given = tune.get_checkpoint()  # of this trial, or of a better one
@@ -145,12 +149,13 @@ class Work:
             given.to_directory(trial.made)
         grace, ended = self.params.grace, False
         while not ended:
-            look = (len(trial.looks) // grace + 1) * grace
+            look = (max(len(trial.looks), self.furthest) // grace + 1) * grace
             ended = trial.train(self.root, self.content, stop_at=look * self.valid_every)
             if not ended:
                 valid, state = trial.looks[-1][1], tune.Checkpoint.from_directory(trial.made)
-                told = valid if math.isfinite(valid) else math.inf
-                tune.report({"valid": told, "look": look}, checkpoint=state)
+                tune.report(
+                    {"valid": valid if math.isfinite(valid) else math.inf}, checkpoint=state
+                )
 
 
 class _Keep(tune.Callback):
@@ -270,8 +275,8 @@ def _scheduler(params: SearchParams, space: dict[str, Any]) -> Any:
         return None
     choices = {key: [text(v) for v in r.choice] for key, r in params.keys.items() if r.choice}
     return PopulationBasedTraining(
-        "look",
-        perturbation_interval=params.grace,
+        "training_iteration",  # which is a piece
+        perturbation_interval=1,
         synch=True,
         hyperparam_mutations=space | choices,
         custom_explore_fn=lambda config: params.config(params.values(config)),  # within the ends
@@ -287,9 +292,9 @@ def _scratch(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ray(params: SearchParams, address: str | None) -> Iterator[None]:
+def running(params: SearchParams, address: str | None) -> Iterator[None]:
     """Ray runs inside: as it did before, at an address, or on this machine."""
-    os.environ |= QUIET
+    os.environ |= SETTINGS
     warnings.filterwarnings("ignore", message="Consider boosting PBT performance")
     for name in ("ray", "ray.tune", "optuna"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
