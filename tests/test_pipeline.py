@@ -28,9 +28,13 @@ DIFFER = {
     "validate/gx/**/*": "Great Expectations names each run by its time",
     "report/index.html": "the page shows the seconds of each stage",
     "mlflow/**/*": "MLflow's database holds times and random ids of runs; no stage reads it",
+    "**/run.json": "what trackers call the run",
+    "**/state/*/progress.json": "and so does a checkpoint, beside what goes on from it",
+    "**/state/*/manifest.json": "and its checksums",
+    "**/state/*/.metadata": "torch names the writing of a checkpoint at random",
 }
 # Killed when these appear, where the first file to appear would be too early to be the middle.
-LATER = {"pretrain": "state/state.json", "adapt": "*/state/state.json"}
+LATER = {"pretrain": "state/*/manifest.json", "adapt": "*/state/*/manifest.json"}
 
 
 def shrink(folder: Path) -> None:
