@@ -80,8 +80,8 @@ def measure(folder: Path, steps: int) -> dict[str, float]:
     }
 
 
-def _rows(signal: str, recording: str, channels: list, regions: list) -> tuple[list, list]:
-    return [0] * len(channels), [0] * len(regions)
+def _rows(signal: str, keys: list, regions: list) -> tuple[list, list]:
+    return [0] * len(keys), [0] * len(regions)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,9 @@ def neurofmx(windows: Windows, workers: int) -> Iterator[Batch]:
 
 
 def _rows(
-    signal: str, recording: str, channels: Sequence[int], regions: Sequence[str]
+    signal: str, keys: Sequence[tuple[str, int]], regions: Sequence[str]
 ) -> tuple[list[int], list[int]]:
-    return [channel + 1 for channel in channels], [0] * len(regions)
+    return [channel + 1 for _, channel in keys], [0] * len(regions)
 
 
 def write_bare(windows: Windows, folder: Path) -> None:

@@ -60,6 +60,7 @@ def model_of(size: str, causal: bool, duration: float = 1.0) -> NeuroFMX:
 def channels() -> pd.DataFrame:
     """Units as channels.parquet has them."""
     table = pd.DataFrame({"recording": "made", "signal": "spikes", "channel": range(UNITS)})
+    table = table.assign(owner="made", number=table["channel"])
     return table.assign(mean=0.3, scale=0.4, region="", x=np.nan, y=np.nan, z=np.nan)
 
 

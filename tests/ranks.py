@@ -43,9 +43,9 @@ class Run:
         return Loader(plan, Collator(shards, unknown), rank, world, workers)
 
 
-def unknown(signal, recording, channels, regions):
+def unknown(signal, keys, regions):
     """The rows of a vocabulary that knows nothing."""
-    return [0] * len(channels), [0] * len(channels)
+    return [0] * len(keys), [0] * len(keys)
 
 
 def start(run: Run, part: str, world: int, workers: int, kill_at: int | None = None):

@@ -6,6 +6,8 @@ decoded and how time is split. `neurofmx card` writes one from files; a person e
 `params.yaml`.
 """
 
+import re
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,6 +71,9 @@ class SignalCard(Params):
         mel: Of a sound.
         position_unit: Of the x, y and z that an NWB file gives of electrodes; the standard has µm.
         tokenizer: One of those that the modality allows; None takes its first.
+        same: Regular expression on the ids of recordings: those in which it finds the same text
+            have the same channels, by their labels (electrodes of one montage, cells that are
+            followed over days); '' is all recordings, None none.
         input: False for what the model must never see (a target, a table).
     """
 
@@ -88,6 +93,7 @@ class SignalCard(Params):
     mel: Mel = Mel()
     position_unit: Literal["um", "mm", "m"] = "um"
     tokenizer: str | None = None
+    same: str | None = None
     input: bool = True
 
     @model_validator(mode="after")
@@ -104,6 +110,20 @@ class SignalCard(Params):
             if self.modality != modality and getattr(self, key) != otherwise:
                 raise ValueError(f"{key} is of {modality}, not of {self.modality}; take it out")
         return self
+
+    @field_validator("same")
+    @classmethod
+    def _pattern(cls, same: str | None) -> str | None:
+        try:
+            re.compile(same or "")
+        except re.error as error:
+            raise ValueError(f"same is no regular expression: {error}") from error
+        return same
+
+    def shared(self, recording: str) -> str | None:
+        """What this recording's channels have in common with others'; None: they are its own."""
+        found = None if self.same is None else re.search(self.same, recording)
+        return None if found is None else f"{self.same}: {found[0]}"
 
     @property
     def tokenized_by(self) -> str | None:
@@ -141,6 +161,9 @@ class Windows(Params):
         bin_width: Spike times are counted in bins of this width (s).
         within: Interval signal whose edges no window crosses (trials, joined segments); None
             cuts the whole recording.
+        begin, end: What is used of such an interval begins and ends this long after its own start
+            and stop (s): to leave out a hand that is still settling, or for blood that follows
+            neurons by 5 s.
     """
 
     duration: float = Field(1.0, gt=0)
@@ -148,6 +171,14 @@ class Windows(Params):
     context: float = Field(0.0, ge=0)
     bin_width: float = Field(0.02, gt=0)
     within: str | None = None
+    begin: float = 0.0
+    end: float = 0.0
+
+    @model_validator(mode="after")
+    def _of_intervals(self):
+        if (self.begin or self.end) and not self.within:
+            raise ValueError("begin and end are of the intervals that `within` names; name some")
+        return self
 
 
 class Split(Params):
@@ -157,18 +188,43 @@ class Split(Params):
         by: `time` cuts the recording once; `trial` cuts the list of trials, in order, within
             each class where the task has classes.
         guard: Nothing within this of a cut is used, so that no window sees across it (s).
+        test_on: Ids of recordings that are test as a whole, `*` standing for any text; the others
+            then have no test part, and `train` and `valid` share them out.
+        train_on: Of the others, those that are used; empty takes all.
     """
 
     by: Literal["time", "trial"] = "time"
     train: float = Field(0.6, gt=0, lt=1)
     valid: float = Field(0.1, gt=0, lt=1)
     guard: float = Field(1.0, ge=0)
+    test_on: list[str] = []
+    train_on: list[str] = []
+
+    def parts(self, recording: str) -> tuple[str, ...]:
+        """The splits that a recording has windows of; none where it is not used."""
+        if not self.test_on:
+            return ("train", "valid", "test")
+        if _any(self.test_on, recording):
+            return ("test",)
+        return ("train", "valid") if not self.train_on or _any(self.train_on, recording) else ()
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Where a recording is cut for the first and the second time, from 0 to 1."""
+        whole = self.train + self.valid if self.test_on else 1.0
+        return self.train / whole, (self.train + self.valid) / whole
 
     @model_validator(mode="after")
     def _leaves_a_test(self):
         if self.train + self.valid >= 1:
             raise ValueError("train + valid must leave a part for test")
+        if self.train_on and not self.test_on:
+            raise ValueError("train_on needs test_on, the recordings that are tested")
         return self
+
+
+def _any(patterns: list[str], name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class CheckCard(Params):
@@ -257,6 +313,20 @@ class Card(Params):
                     f"signals.{task.signal}, and no `rate`"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _adapts_to_what_trains(self):
+        for recording in self.adapt:
+            if "train" not in self.split.parts(recording):
+                raise ValueError(
+                    f"adapt names {recording!r}, of which split.test_on and train_on leave no "
+                    "train part to adapt to; take it out of adapt"
+                )
+        return self
+
+    def pretrains(self, recording: str) -> bool:
+        """Whether pretraining may see the recording."""
+        return recording not in self.adapt and "train" in self.split.parts(recording)
 
     @property
     def inputs(self) -> dict[str, SignalCard]:

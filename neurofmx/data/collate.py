@@ -26,8 +26,13 @@ from neurofmx.signal.bins import stabilised
 
 BLOCK = 2**18  # bytes of windows that are taken as one: a few copies of them fit in the cache
 OnCorrupt = Literal["error", "skip"]
-# (signal, recording, channels, regions) → rows of the model's vocabulary of channels, of regions.
-Rows = Callable[[str, str, Sequence[int], Sequence[str]], tuple[list[int], list[int]]]
+# (signal, channels, regions) → rows of the model's vocabulary of channels, of regions.
+Rows = Callable[[str, Sequence[tuple[str, int]], Sequence[str]], tuple[list[int], list[int]]]
+
+
+def keys(table: pd.DataFrame) -> list[tuple[str, int]]:
+    """What a model knows the channels of `Shards.channels` by."""
+    return list(zip(table["owner"], table["number"].astype(int), strict=True))
 
 
 class Channels(NamedTuple):
@@ -44,9 +49,7 @@ class Channels(NamedTuple):
     @classmethod
     def of(cls, table: pd.DataFrame, rows: Rows) -> "Channels":
         """Those of one signal of one recording, by their rows of `Shards.channels`."""
-        recording, signal = table[["recording", "signal"]].iloc[0]
-        regions = table["region"].tolist()
-        ids, areas = rows(signal, recording, table["channel"].tolist(), regions)
+        ids, areas = rows(table["signal"].iloc[0], keys(table), table["region"].tolist())
         return cls(
             gain=(1 / table["scale"]).to_numpy(np.float32),
             shift=(-table["mean"] / table["scale"]).to_numpy(np.float32),

@@ -39,6 +39,8 @@ def write_part(folder: Path, recording: AlignedRecording, card: Card) -> None:
         DataError: The recording does not fit the card, or has no window for a split.
     """
     writer, channels = ShardWriter(folder), ChannelStatistics(recording, card)
+    # What is tested as a whole is normalised by itself: signals, never what is to be decoded.
+    normalising = "train" if "train" in card.split.parts(recording.id) else "test"
     targets = {task: Moments() for task in card.tasks}
     for number, window in enumerate(windows.cut(recording, card)):
         inputs = windows.inputs(recording, card, window)
@@ -46,8 +48,9 @@ def write_part(folder: Path, recording: AlignedRecording, card: Card) -> None:
         units = {n: found.n_units for n, found in inputs.items() if isinstance(found, Occurred)}
         key = f"{recording.id}-{number:06d}"
         writer.write(sample(key, recording.id, window, inputs, asked), units)
-        if window.split == "train":
+        if window.split == normalising:
             channels.add(inputs)
+        if window.split == "train":
             for task, target in asked.items():
                 targets[task].add(target.values[target.mask])
     writer.close()
@@ -106,7 +109,7 @@ def join_parts(
     tables = [pd.read_parquet(part / "channels.parquet") for part in parts.values()]
     pd.concat(tables).to_parquet(folder / "channels.parquet", index=False)
     # Targets are scaled by what pretraining may see.
-    seen = [part for name, part in parts.items() if name not in card.adapt]
+    seen = [part for name, part in parts.items() if card.pretrains(name)]
     sums = [json.loads((part / "targets.json").read_text()) for part in seen]
     _write(folder / "tasks.json", join_tasks(card, sums))
     patches = {name: about["patch"] for name, about in signals.items()}

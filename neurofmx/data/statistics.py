@@ -100,6 +100,9 @@ class ChannelStatistics:
     def table(self) -> pd.DataFrame:
         """A row per recording, signal and channel; of events, per unit.
 
+        A model knows a channel by `owner` and `number`: the recording and the channel's place in
+        it, or, where the card says that recordings have the same channels, what they share and 0.
+
         Mean and scale are those of the square root of counts. The scale is the channel's deviation
         shrunk halfway toward the signal's mean variance: a nearly silent unit keeps a scale that
         its one event does not blow up. It is 1 where nothing varies, and for events, which have
@@ -110,6 +113,7 @@ class ChannelStatistics:
     def _rows(self, name: str) -> pd.DataFrame:
         labels, places = self._channels(name)
         n, moments = len(labels), self._moments[name]
+        shared = self._card.signals[name].shared(self.recording.id)
         variance = moments.variance if moments.count else np.zeros(n)
         scale = np.sqrt(0.5 * (variance + variance.mean()))
         columns = {
@@ -117,6 +121,8 @@ class ChannelStatistics:
             "signal": name,
             "channel": np.arange(n),
             "label": labels,
+            "owner": [f"{shared} {label}" for label in labels] if shared else self.recording.id,
+            "number": 0 if shared else np.arange(n),
             "mean": moments.mean if moments.count else 0.0,
             "scale": np.where(scale > 0, scale, 1.0),
         }

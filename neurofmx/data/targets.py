@@ -100,7 +100,7 @@ def class_target(
     overlap = np.minimum(table.stop, window.stop) - np.maximum(table.start, window.start)
     shorter = np.minimum(table.stop - table.start, window.stop - window.start)
     rows = np.flatnonzero(overlap >= 0.5 * shorter - TOLERANCE)
-    labels = [str(table.columns[spec.column].iloc[row]) for row in rows]
+    labels = spec.labels(table.columns.iloc[rows])
     index = [known.index(label) if label in known else -1 for label in labels]
     times = np.minimum(table.stop[rows], window.stop) - window.start
     values = np.maximum(np.array(index, np.float32), 0.0)[:, None]

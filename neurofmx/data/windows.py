@@ -41,7 +41,10 @@ def cut(recording: AlignedRecording, card: Card) -> list[Window]:
         DataError: A split is empty; says how long the recording is and what the card asks.
     """
     stretches = _stretches(recording, card)
-    if card.split.by == "trial":
+    wanted = card.split.parts(recording.id)
+    if wanted == ("test",):
+        parts: dict[str, list] = {"train": [], "valid": [], "test": stretches}
+    elif card.split.by == "trial":
         parts = _split_trials(recording, card, stretches)
     else:
         parts = _split_time(recording, card, stretches)
@@ -49,7 +52,7 @@ def cut(recording: AlignedRecording, card: Card) -> list[Window]:
     windows = [w for s in SPLITS for a, b in parts[s] for w in _lay(s, a, b, card, grid)]
     if card.tasks:
         windows = [w for w in windows if _asks_anything(recording, card, w)]
-    for split in SPLITS:
+    for split in wanted:
         if not any(w.split == split for w in windows):
             length = sum(b - a for a, b in stretches)
             raise DataError(
@@ -96,15 +99,17 @@ def classes(recording: AlignedRecording, spec: LabelTask) -> list[str]:
     """Labels of a task, in a fixed order.
 
     Raises:
-        DataError: The table lacks the column; names those it has.
+        DataError: The table lacks a column that is named; says those it has.
     """
-    table = signal(recording, spec.signal, Intervals).columns
-    if spec.column not in table:
-        raise DataError(
-            f"recording {recording.id}: {spec.signal!r} has no column {spec.column!r}; it has "
-            f"{', '.join(table.columns)}"
-        )
-    return spec.classes or sorted({str(v) for v in table[spec.column]} - {"", "nan"})
+    table = signal(recording, spec.signal, Intervals)
+    return spec.classes or sorted(set(_labels_of(recording, table, spec)) - {""})
+
+
+def _labels_of(recording: AlignedRecording, table: Intervals, spec: LabelTask) -> list[str]:
+    try:
+        return spec.labels(table.columns)
+    except ValueError as error:
+        raise DataError(f"recording {recording.id}: {spec.signal!r}: {error}") from error
 
 
 def signal(recording: AlignedRecording, name: str, kind: type[S]) -> S:
@@ -154,7 +159,8 @@ def _stretches(recording: AlignedRecording, card: Card) -> list[tuple[float, flo
         )
     if card.windows.within:
         table = signal(recording, card.windows.within, Intervals)
-        return sorted(zip(table.start.tolist(), table.stop.tolist(), strict=True))
+        start, stop = table.start + card.windows.begin, table.stop + card.windows.end
+        return sorted((a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True) if a < b)
     names = {*card.inputs, *(t.signal for t in card.tasks.values() if isinstance(t, SampledTask))}
     spans = {n: recording.signals[n].span for n in sorted(names) if n in recording.signals}
     start, stop = max(a for a, _ in spans.values()), min(b for _, b in spans.values())
@@ -173,12 +179,12 @@ def _split_time(recording: AlignedRecording, card: Card, stretches: list) -> dic
     Without a task every instant is as good as any other.
     """
     split = card.split
-    shares = (split.train, split.train + split.valid)
+    shares = split.shares
     if card.tasks:
         instants = np.sort(np.concatenate([_instants(recording, card, a, b) for a, b in stretches]))
         if len(instants) == 0:
             raise DataError(f"recording {recording.id}: no instant at which a task can be asked")
-        cuts = [float(instants[int(len(instants) * share)]) for share in shares]
+        cuts = [_at_rank(instants, share) for share in shares]
     else:
         cuts = [_at_share(stretches, share) for share in shares]
     blocks = {
@@ -192,6 +198,12 @@ def _split_time(recording: AlignedRecording, card: Card, stretches: list) -> dic
         ]
         for name, (lo, hi) in blocks.items()
     }
+
+
+def _at_rank(instants: Float[ndarray, " t"], share: float) -> float:
+    """The instant before which this share of them lies (s); behind the last for all."""
+    place = int(len(instants) * share + TOLERANCE)
+    return float(instants[place]) if place < len(instants) else np.inf
 
 
 def _at_share(stretches: list[tuple[float, float]], share: float) -> float:
@@ -210,10 +222,7 @@ def _split_trials(recording: AlignedRecording, card: Card, stretches: list) -> d
     parts: dict[str, list] = {split: [] for split in SPLITS}
     for label in sorted(set(labels) - {""}):
         trials = [s for s, of in zip(stretches, labels, strict=True) if of == label]
-        cuts = [
-            round(len(trials) * share)
-            for share in (card.split.train, card.split.train + card.split.valid)
-        ]
+        cuts = [round(len(trials) * share) for share in card.split.shares]
         for split, chosen in zip(SPLITS, np.split(np.arange(len(trials)), cuts), strict=True):
             parts[split] += [trials[i] for i in chosen]
     for earlier, later in (("valid", ["test"]), ("train", ["valid", "test"])):
@@ -231,8 +240,9 @@ def _labels(recording: AlignedRecording, card: Card, stretches: list) -> list[st
     for spec in card.tasks.values():
         if isinstance(spec, LabelTask):
             table, known = signal(recording, spec.signal, Intervals), classes(recording, spec)
-            values = [str(v) for v in table.columns[spec.column]]
-            by_start = dict(zip(table.start.tolist(), values, strict=True))
+            values = _labels_of(recording, table, spec)
+            start = table.start + card.windows.begin
+            by_start = dict(zip(start.tolist(), values, strict=True))
             return [v if (v := by_start.get(a, "")) in known else "" for a, _ in stretches]
     return ["all"] * len(stretches)
 

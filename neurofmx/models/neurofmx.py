@@ -47,6 +47,7 @@ from neurofmx.models.vocabulary import Known, Vocabulary
 from neurofmx.objectives.likelihoods import LIKELIHOODS
 from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
+from neurofmx.tokenizers.units import Key
 
 USUAL: tuple[HeadName, ...] = ("decode", "reconstruct", "forecast", "contrastive")
 
@@ -166,10 +167,10 @@ class NeuroFMX(nn.Module):
             self._tokenizer(name).units.extend(known.keys, known.regions)
 
     def rows(
-        self, signal: str, recording: str, channels: Sequence[int], regions: Sequence[str]
+        self, signal: str, keys: Sequence[Key], regions: Sequence[str]
     ) -> tuple[list[int], list[int]]:
-        """Rows of a recording's channels and of their regions; 0 for what is not known."""
-        return self._tokenizer(signal).units.rows(recording, channels, regions)
+        """Rows of a signal's channels and of their regions; 0 for what is not known."""
+        return self._tokenizer(signal).units.rows(keys, regions)
 
     def cells(self, batch: Batch) -> dict[str, Cells]:
         """What the tokens of each sampled signal are made of.

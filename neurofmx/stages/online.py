@@ -92,8 +92,8 @@ def _known(recording: str, shards: Shards) -> NeuroFMX:
             own = cast(Tokenizer, tokenizer).units
             theirs = cast(Tokenizer, adapted.tokenizers[name]).units
             for key in set(own.keys) & set(theirs.keys):
-                (row,), _ = own.rows(key[0], [key[1]])
-                (place,), _ = theirs.rows(key[0], [key[1]])
+                (row,), _ = own.rows([key])
+                (place,), _ = theirs.rows([key])
                 own.gain.weight[row] = theirs.gain.weight[place]
                 own.bias.weight[row] = theirs.bias.weight[place]
     return model

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
+from neurofmx.data.collate import keys
 from neurofmx.data.pool import Pool, Windows
 from neurofmx.data.shards import Shards
 from neurofmx.modalities import MODALITIES
@@ -89,7 +90,7 @@ def train(params: Params) -> None:
     """The part of the stage that each rank runs; rank 0 leaves the model."""
     torch.set_num_threads(params.threads)
     card, folder = load_card(params.dataset), base.folder(STAGE)
-    own = [r for r in base.read_manifest("tokenize")["outputs"] if r not in card.adapt]
+    own = [r for r in base.read_manifest("tokenize")["outputs"] if card.pretrains(r)]
     cache_mb = params.fit.loader.cache_mb
     others = [Shards(other, cache_mb) for other in params.beside]
     chosen = Shards(base.STORAGE / "tokenize", cache_mb)
@@ -193,6 +194,5 @@ def vocabulary(shards: Windows, recordings: list[str]) -> Vocabulary:
     table = shards.channels[shards.channels["recording"].isin(recordings)]
     known = {}
     for name, rows in table.groupby("signal"):
-        keys = list(zip(rows["recording"], rows["channel"].astype(int), strict=True))
-        known[str(name)] = Known(keys, sorted(set(rows["region"]) - {""}))
+        known[str(name)] = Known(keys(rows), sorted(set(rows["region"]) - {""}))
     return known

@@ -65,6 +65,7 @@ def run(params: Params) -> None:
         jobs = [
             base.Job(name, common | {"align": key}, (name, card), base.size(_aligned(name)))
             for name, key in aligned.items()
+            if card.split.parts(name)
         ]
         statuses = base.fan_out(STAGE, jobs, cut_recording, params.workers, outputs=".parts/{}")
         made = base.usable(statuses)

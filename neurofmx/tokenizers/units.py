@@ -1,6 +1,6 @@
 """Embeddings of units and channels: a vocabulary that grows, and what a place says of a new one.
 
-Each row (recording, channel) of the vocabulary has a gain g and a bias b. Row 0 stands for every
+Each row (owner, channel) of the vocabulary has a gain g and a bias b. Row 0 stands for every
 unit that is not in it. A unit's region and position add to both,
 
     (g, b) = E[row] + R[region] + W · f(x, y, z)
@@ -14,13 +14,13 @@ positions, Tancik et al. 2020, arXiv:2006.10739.
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Key = tuple[str, int]  # recording, channel
+Key = tuple[str, int]  # owner (a recording, or what several share), channel
 WAVES = 8  # per axis
 LONGEST, SHORTEST = 32e-3, 250e-6  # m: a large brain, a cortical column
 
@@ -66,11 +66,9 @@ class Units(nn.Module):
         """Regions in the order of their rows, from row 1."""
         return list(self._regions)
 
-    def rows(
-        self, recording: str, channels: Sequence[int], regions: Sequence[str] = ()
-    ) -> tuple[list[int], list[int]]:
-        """Rows of a recording's channels and of their regions; 0 for what is not known."""
-        ids = [self._keys.get((recording, channel), 0) for channel in channels]
+    def rows(self, keys: Iterable[Key], regions: Iterable[str] = ()) -> tuple[list[int], list[int]]:
+        """Rows of channels and of their regions; 0 for what is not known."""
+        ids = [self._keys.get(key, 0) for key in keys]
         return ids, [self._regions.get(region, 0) for region in regions]
 
     def extend(self, keys: Iterable[Key], regions: Iterable[str] = ()) -> None:

@@ -113,6 +113,10 @@ def test_an_unknown_dataset_lists_the_known_ones(tmp_path):
         (signal("audio", mel={"low": 500.0, "high": 400.0}), "high is 400 Hz, not above low, 500"),
         (signal("audio", mel={"hops": 0.1}), "hops: unknown key. Did you mean 'hop'?"),
         (signal("lfp", position_unit="cm"), "'um', 'mm' or 'm'"),
+        (signal("eeg", same="("), "same is no regular expression: missing )"),
+        ({"split": {"train_on": ["a"]}}, "train_on needs test_on"),
+        ({"windows": {"begin": 0.5}}, "begin and end are of the intervals that `within` names"),
+        ({"split": {"test_on": ["a*"]}, "adapt": ["a-1"]}, "adapt names 'a-1', of which split.te"),
     ],
 )
 def test_a_wrong_key_or_name_is_explained(tmp_path, changes, message):
@@ -166,7 +170,7 @@ def test_every_kind_of_recording_has_a_tokenizer(modality):
 
 def test_every_key_of_a_signal_belongs_to_the_stage_that_reads_it():
     # A key that ingest or align reads but does not hash would leave old results in place.
-    cut_by = {"input", "tokenizer", "grid", "mel"}  # tokenize hashes the whole card
+    cut_by = {"input", "tokenizer", "grid", "mel", "same"}  # tokenize hashes the whole card
     hashed = {*ingest.READ_FROM_CARD, *align.READ_FROM_CARD}
 
     assert hashed | cut_by == set(SignalCard.model_fields)

@@ -15,10 +15,9 @@ from neurofmx.errors import DataError
 from neurofmx.types import Samples
 
 
-def rows(signal, recording, channels, regions):
+def rows(signal, keys, regions):
     """A vocabulary that knows recording a and the region CA1."""
-    known = recording == "a"
-    return [c + 1 if known else 0 for c in channels], [int(r == "CA1") for r in regions]
+    return [c + 1 if owner == "a" else 0 for owner, c in keys], [int(r == "CA1") for r in regions]
 
 
 def made_of(folder, *recordings, **changes):

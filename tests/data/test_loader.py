@@ -28,8 +28,8 @@ def made(tmp_path_factory):
     return shards(tmp_path_factory.mktemp("made"), [recording("a"), recording("b", 1, units=4)])
 
 
-def unknown(signal, recording, channels, regions):
-    return [0] * len(channels), [0] * len(channels)
+def unknown(signal, keys, regions):
+    return [0] * len(keys), [0] * len(keys)
 
 
 TWICE = [Phase(epochs=2)]

@@ -10,8 +10,8 @@ from neurofmx.data.pool import Pool, by_dataset, stretches
 from neurofmx.errors import UserError
 
 
-def rows(signal, recording, channels, regions):
-    return [0] * len(channels), [0] * len(channels)
+def rows(signal, keys, regions):
+    return [0] * len(keys), [0] * len(keys)
 
 
 def named(folder, name, made, **changes):

@@ -50,7 +50,8 @@ def test_counts_are_measured_by_their_roots():
     spikes = rows[rows["signal"] == "spikes"]
 
     assert list(rows) == [
-        *("recording", "signal", "channel", "label", "mean", "scale", "region", "x", "y", "z")
+        *("recording", "signal", "channel", "label", "owner", "number"),
+        *("mean", "scale", "region", "x", "y", "z"),
     ]
     assert spikes["channel"].tolist() == list(range(6))
     np.testing.assert_allclose(spikes["mean"], roots.mean(axis=0), rtol=1e-5)
@@ -183,3 +184,18 @@ def test_angles_are_neither_centred_nor_scaled():
 
 def test_a_card_without_tasks_has_none():
     assert join_tasks(card(tasks={}), [{}]) == {}
+
+
+def test_recordings_can_have_the_same_channels():
+    def owners(name, same):
+        signals = SIGNALS | {"spikes": {"path": "units", "modality": "spikes", "same": same}}
+        rows = ChannelStatistics(recording(name), card(signals=signals)).table()
+        rows = rows[rows["signal"] == "spikes"]
+        return list(zip(rows["owner"], rows["number"], strict=True))
+
+    first, next_day = (owners(name, "^.*-day") for name in ("a-day1", "a-day2"))
+    assert first == next_day
+    assert len(set(first)) == 6
+    assert not set(first) & set(owners("b-day1", "^.*-day"))
+    assert owners("a-day1", "") == owners("b-day1", "")
+    assert owners("a-day1", None) == [("a-day1", unit) for unit in range(6)]

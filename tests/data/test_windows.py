@@ -184,8 +184,53 @@ def test_a_recording_too_short_for_its_windows_is_an_error_that_says_so():
 
 def test_a_missing_column_is_named_with_those_there_are():
     spec = card(tasks={"cue": {"kind": "classification", "signal": "trials", "column": "side"}})
-    with pytest.raises(DataError, match="no column 'side'; it has cue"):
+    with pytest.raises(DataError, match=r"'trials': 'side' is no column and .* the table has cue"):
         windows.cut(recording(), spec)
+
+
+def test_recordings_are_tested_as_a_whole():
+    split = {"train": 0.45, "valid": 0.15, "guard": 0.0, "test_on": ["*-2"], "train_on": ["a-*"]}
+    spec = card(split=split)
+
+    trained, tested, neither = (spans(recording(n), spec, "train") for n in ("a-1", "a-2", "b-1"))
+    assert (len(trained), len(tested), len(neither)) == (30, 0, 30)  # three quarters of 40 trials
+    assert len(spans(recording("a-1"), spec, "valid")) == 10
+    assert not spans(recording("a-1"), spec, "test")
+    assert len(spans(recording("a-2"), spec, "test")) == 40
+    assert spec.split.parts("a-2") == ("test",)
+    assert spec.split.parts("b-1") == ()
+
+
+def test_what_is_used_of_a_trial_may_begin_and_end_later():
+    layout = {"duration": 1.0, "step": 0.5, "bin_width": 0.05, "within": "trials"}
+    spec, made = card(windows=layout | {"begin": 0.5, "end": 0.2}), recording()
+    start, stop = (getattr(made.signals["trials"], side) for side in ("start", "stop"))
+    found = windows.cut(made, spec)
+
+    np.testing.assert_allclose([w.start for w in found], start + 0.5, atol=0.0101)  # on the grid
+    np.testing.assert_allclose([w.stop for w in found], stop + 0.2)
+    for window in found:
+        target = windows.target(made, spec, "cue", window)
+        trial = np.searchsorted(start, window.start) - 1
+        assert target.values[target.mask].tolist() == [[trial % 2]]
+
+
+def test_a_label_may_be_computed_and_asked_of_some_rows_only():
+    task = {"kind": "classification", "signal": "trials", "column": "a > b", "where": "a != b"}
+    table = pd.DataFrame({"a": [0.5, 0.0, 1.0, 0.2], "b": [0.0, 0.0, 2.0, 0.2]})
+    starts = np.arange(4.0)
+    made = dataclasses.replace(
+        recording(),
+        signals=recording().signals | {"trials": Intervals(starts, starts + 0.9, table)},
+    )
+    spec = card(tasks={"side": task})
+
+    assert windows.classes(made, spec.tasks["side"]) == ["False", "True"]
+    asked = [
+        windows.target(made, spec, "side", windows.Window("test", a, a + 0.9, a)) for a in starts
+    ]
+    assert [t.mask.tolist() for t in asked] == [[True], [False], [True], [False]]
+    assert [float(t.values[0, 0]) for t in (asked[0], asked[2])] == [1.0, 0.0]
 
 
 def test_a_task_on_the_wrong_kind_of_signal_is_named():

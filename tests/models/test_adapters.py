@@ -145,7 +145,7 @@ def test_channels_that_both_know_keep_their_embeddings(core):
     adapted = adapt(core, some, "unit_id", seed=1)
     units, old = adapted.tokenizers["spikes"].units, core.tokenizers["spikes"].units
     for key in (("a", 3), ("a", 1)):
-        row, before = (u.rows(key[0], [key[1]])[0][0] for u in (units, old))
+        row, before = (u.rows([key])[0][0] for u in (units, old))
         assert torch.equal(units.gain.weight[row], old.gain.weight[before])
     assert len(units) == 3
     assert len(adapted.tokenizers["lfp"].units) == 0

@@ -105,6 +105,7 @@ def test_a_stream_is_the_batch_forward(device):
 def channels():
     """As channels.parquet has them."""
     table = pd.DataFrame({"recording": "a", "signal": "binned", "channel": range(5)})
+    table = table.assign(owner="a", number=table["channel"])
     return table.assign(mean=0.3, scale=0.4, region="", x=float("nan"), y=float("nan"), z=0.0)
 
 

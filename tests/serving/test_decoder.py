@@ -55,6 +55,7 @@ def channels():
     rows = [("a", name, channel) for name, units in UNITS.items() for channel in range(units)]
     table = pd.DataFrame(rows, columns=["recording", "signal", "channel"])
     table["mean"], table["scale"] = rng.normal(size=len(table)), rng.uniform(0.5, 2, len(table))
+    table = table.assign(owner="a", number=table["channel"])
     return table.assign(region="", x=np.nan, y=np.nan, z=np.nan)
 
 

@@ -16,7 +16,7 @@ def ids(*rows: int) -> torch.Tensor:
 
 
 def row(units: Units, key) -> torch.Tensor:
-    (found,), _ = units.rows(key[0], [key[1]])
+    (found,), _ = units.rows([key])
     return torch.cat(units(ids(found)), dim=-1)[0, 0]
 
 
@@ -33,8 +33,8 @@ def test_known_units_keep_their_embeddings_and_new_ones_get_their_own():
 
 def test_an_unknown_unit_is_row_0():
     units = Units(4, [A, B], ["CA1"])
-    assert units.rows("a", [0, 1, 7], ["", "CA1", "V1"]) == ([1, 2, 0], [0, 1, 0])
-    assert units.rows("never seen", [0, 1]) == ([0, 0], [])
+    assert units.rows([("a", 0), ("a", 1), ("a", 7)], ["", "CA1", "V1"]) == ([1, 2, 0], [0, 1, 0])
+    assert units.rows([("never seen", 0), ("never seen", 1)]) == ([0, 0], [])
 
 
 def test_a_subset_keeps_its_units_in_its_order():
@@ -42,7 +42,7 @@ def test_a_subset_keeps_its_units_in_its_order():
     kept, unknown = [row(units, key) for key in (C, A)], units.gain.weight[0].clone()
     units.subset([C, A])
     assert units.keys == [C, A]
-    assert units.rows("a", [0, 1], ["CA1"]) == ([2, 0], [1])  # regions stay
+    assert units.rows([("a", 0), ("a", 1)], ["CA1"]) == ([2, 0], [1])  # regions stay
     assert all(torch.equal(row(units, k), x) for k, x in zip((C, A), kept, strict=True))
     assert torch.equal(units.gain.weight[0], unknown)
     with pytest.raises(KeyError, match=r"unit \('a', 1\) and 0 more are not in the vocabulary"):
@@ -116,7 +116,7 @@ def test_places_belong_to_no_recording():
     places.subset([])
     assert len(places) == 6
     assert torch.equal(places.gain.weight, before)
-    assert places.rows("a", [0, 1], ["CA1"]) == ([0, 0], [1])
+    assert places.rows([("a", 0), ("a", 1)], ["CA1"]) == ([0, 0], [1])
 
 
 def test_a_unit_never_seen_is_read_by_its_region():
