@@ -141,6 +141,40 @@ def run(
 
 
 @app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="Branch, tag, commit, experiment or CSV file.")] = "HEAD",
+    b: Annotated[str, typer.Argument(help="The same; workspace is what lies here.")] = "workspace",
+    method: Annotated[
+        list[str] | None, typer.Option(help="Rows of these methods; repeatable. Else of ours.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="Shown at most; the file has all.")] = 30,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the whole table.")] = None,
+) -> None:
+    """Compare the results of two revisions, figure by figure."""
+    files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in (a, b)]
+    out = out.resolve() if out else None
+    os.chdir(project.find_root(Path.cwd()))
+    import io
+
+    import pandas as pd
+
+    from neurofmx.evaluation.comparison import compare as compared
+
+    tables = [pd.read_csv(io.StringIO(project.results_at(x))) for x in files]
+    wanted = method or [project.OURS]
+    found = compared(*(table[table["method"].isin(wanted)] for table in tables))
+    console.print(project.comparison_table(found, (a, b), rows))
+    shown = min(rows, len(found.table))
+    console.print(
+        f"{shown} of {len(found.table)} figures that both have; {found.only_a} are in {a} alone, "
+        f"{found.only_b} in {b} alone. Intervals hold no spread over training seeds."
+    )
+    if out:
+        found.table.to_csv(out, index=False)
+        console.print(f"Whole table: {out}")
+
+
+@app.command()
 def search(
     space: Annotated[Path, typer.Argument(help="YAML file of the keys, see docs/search.md.")],
     name: Annotated[

@@ -159,8 +159,9 @@ def _stretches(recording: AlignedRecording, card: Card) -> list[tuple[float, flo
         )
     if card.windows.within:
         table = signal(recording, card.windows.within, Intervals)
-        start, stop = table.start + card.windows.begin, table.stop + card.windows.end
-        return sorted((a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True) if a < b)
+        begin = (table.start + card.windows.begin).tolist()
+        end = (table.stop + card.windows.end).tolist()
+        return sorted((a, b) for a, b in zip(begin, end, strict=True) if a < b)
     names = {*card.inputs, *(t.signal for t in card.tasks.values() if isinstance(t, SampledTask))}
     spans = {n: recording.signals[n].span for n in sorted(names) if n in recording.signals}
     start, stop = max(a for a, _ in spans.values()), min(b for _, b in spans.values())
