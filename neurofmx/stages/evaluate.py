@@ -144,7 +144,7 @@ def _examine(
             Scored(UNTRAINED, read, control_cost + spent),
         ]
         for method, baseline in BASELINES.items():
-            if problem.kind in baseline.kinds:
+            if problem.kind in baseline.kinds and baseline.needs(problem) is None:
                 fitted, spent = _timed(baseline.fit, problem, params.baselines)
                 scored.append(Scored(method, fitted, spent))
         yield problem, scored

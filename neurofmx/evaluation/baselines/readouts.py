@@ -1,14 +1,11 @@
-"""What a simple method reaches on the same queries, its settings tuned on the same valid split.
-
-Each baseline is fitted on the train queries of one recording, chooses its settings on valid, is
-fitted again on both, and answers the test queries.
+"""Linear readouts: ridge on lagged inputs, logistic regression on a window's features, the mean.
 
 Source: ridge, Hoerl & Kennard 1970, doi:10.1080/00401706.1970.10488634; linear decoders of lagged
 counts as the field's baseline, Glaser et al. 2020, arXiv:1708.00909; logistic regression, Cox 1958.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,102 +13,13 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.signal import welch
 
-from neurofmx.config import Params
-from neurofmx.data.cards import Card
-from neurofmx.data.shards import Shards
 from neurofmx.data.tasks import SampledTask
 from neurofmx.evaluation import design, linear
-from neurofmx.evaluation.queries import Queries
-from neurofmx.types import AlignedRecording, Events, Intervals, TaskKind
+from neurofmx.evaluation.baselines.base import BaselineParams, Prediction, Problem
+from neurofmx.types import Events, Intervals
 
-NUMBERS: tuple[TaskKind, ...] = ("regression", "circular")  # angles by cosine and sine
-CLASSES: tuple[TaskKind, ...] = ("classification", "ordinal")  # an order is not made use of
 HIGHEST_BAND = 45.0  # Hz; below mains hum
 BAND_RESOLUTION = 1.0  # Hz
-
-
-class BaselineParams(Params):
-    """What baselines choose from, on the valid split.
-
-    Attributes:
-        alphas: Penalties of ridge.
-        lags: Numbers of bins at the target's rate, the present one included.
-        smoothing: Widths of a centred Gaussian (s).
-        max_columns: Lags that would make ridge wider than this are left out.
-        strengths: Inverse penalties of logistic regression.
-    """
-
-    alphas: tuple[float, ...] = (1e1, 1e2, 3e2, 1e3, 3e3, 1e4, 1e5)
-    lags: tuple[int, ...] = (1, 3, 5, 10, 15)
-    smoothing: tuple[float, ...] = (0.0, 0.1, 0.4)
-    max_columns: int = 2500
-    strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A task in a recording.
-
-    Attributes:
-        queries: Of the splits train, valid and test.
-        positions: Their windows in the shards' index, by split.
-    """
-
-    recording: AlignedRecording
-    card: Card
-    task: str
-    shards: Shards
-    positions: dict[str, list[int]]
-    queries: dict[str, Queries]
-
-    @property
-    def n_classes(self) -> int:
-        """Classes of the task over all recordings; 0 where it asks for numbers."""
-        return len(self.shards.tasks[self.task].get("classes", []))
-
-    @property
-    def kind(self) -> TaskKind:
-        """How its values are to be understood."""
-        return self.shards.tasks[self.task]["kind"]
-
-    def code(self, truth: Float[ndarray, "query dim"]) -> Float[ndarray, "query coded"]:
-        """What a linear method is fitted to: the values, of angles their cosines and sines."""
-        if self.kind != "circular":
-            return truth
-        return np.hstack([np.cos(truth), np.sin(truth)])
-
-    def decoded(self, values: Float[ndarray, "query coded"]) -> Float[ndarray, "query dim"]:
-        """Values of what `code` made of them; of angles the direction, in [−π, π] (rad)."""
-        if self.kind != "circular":
-            return values
-        cosine, sine = np.split(values, 2, axis=1)
-        return np.arctan2(sine, cosine)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Answers to the test queries.
-
-    Attributes:
-        values: In the target's own unit; for classes the probability of each.
-        parameters: Numbers that were fitted.
-        settings: What was chosen on valid.
-        spread: Standard deviation of each value, of a method that gives one.
-    """
-
-    values: Float[ndarray, "query output"]
-    parameters: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    spread: Float[ndarray, "query output"] | None = None
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A method, and the kinds of task that it answers."""
-
-    kinds: tuple[TaskKind, ...]
-    about: str
-    fit: Callable[[Problem, BaselineParams], Prediction]
 
 
 def ridge(problem: Problem, params: BaselineParams) -> Prediction:
@@ -143,18 +51,6 @@ def mean(problem: Problem, params: BaselineParams) -> Prediction:
     else:
         answer = problem.decoded(problem.code(truth).mean(axis=0, keepdims=True))[0]
     return Prediction(np.tile(answer, (len(problem.queries["test"]), 1)), len(answer))
-
-
-BASELINES: dict[str, Baseline] = {
-    "ridge": Baseline(NUMBERS, "ridge on the present and past bins of every input", ridge),
-    "ridge_centred": Baseline(NUMBERS, "ridge on bins before and after the instant", ridge_centred),
-    "logistic": Baseline(
-        CLASSES, "logistic regression on log band power and mean counts", logistic
-    ),
-    "mean": Baseline(
-        (*NUMBERS, *CLASSES), "train mean or direction, or the commonest class: chance", mean
-    ),
-}
 
 
 def _ridge(
