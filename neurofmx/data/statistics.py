@@ -132,13 +132,13 @@ class ChannelStatistics:
         """Label of each channel, and regions and positions."""
         signal, tokenizer = self.recording.signals[name], self._about[name]["tokenizer"]
         if isinstance(signal, Events):
-            return _labels(signal.units, len(signal.units)), _places(signal.units)
+            return labels_of(signal.units, len(signal.units)), _places(signal.units)
         assert isinstance(signal, Samples), "a table is no input"
         if tokenizer == "audio":
             mel, rate = self._card.signals[name].mel, rate_of(signal)
             edges = mel_edges(mel.bands, mel.low, mel.high or rate / 2)
             return [f"{centre:.0f} Hz" for centre in edges[1:-1]], _places(pd.DataFrame())
-        labels = _labels(signal.channels, signal.values.shape[1])
+        labels = labels_of(signal.channels, signal.values.shape[1])
         return labels, _places(signal.channels if tokenizer != "image" else pd.DataFrame())
 
 
@@ -185,7 +185,7 @@ def join_tasks(card: Card, sums: list[dict[str, Any]]) -> dict[str, dict[str, An
     return tasks
 
 
-def _labels(table: pd.DataFrame, n: int) -> list[str]:
+def labels_of(table: pd.DataFrame, n: int) -> list[str]:
     """A name for each of n channels: its `label`, `name` or `id`, else its number."""
     column = next((name for name in ("label", "name", "id") if name in table), None)
     return [str(name) for name in (range(n) if column is None else table[column])]

@@ -41,8 +41,12 @@ class Problem:
     """A task in a recording.
 
     Attributes:
+        recording: What is read; of one that is tested as a whole, those that are trained on lie
+            before it on one clock (`neurofmx.evaluation.pooling`).
         queries: Of the splits train, valid and test.
         positions: Their windows in the shards' index, by split.
+        channels: Of several recordings, the columns that all have, by recording and signal; empty
+            of one, which has all of its own.
     """
 
     recording: AlignedRecording
@@ -51,6 +55,7 @@ class Problem:
     shards: Shards
     positions: dict[str, list[int]]
     queries: dict[str, Queries]
+    channels: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     @property
     def n_classes(self) -> int:

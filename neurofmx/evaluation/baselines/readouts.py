@@ -16,7 +16,7 @@ from scipy.signal import welch
 from neurofmx.data.tasks import SampledTask
 from neurofmx.evaluation import design, linear
 from neurofmx.evaluation.baselines.base import BaselineParams, Prediction, Problem
-from neurofmx.types import Events, Intervals
+from neurofmx.types import Intervals
 
 HIGHEST_BAND = 45.0  # Hz; below mains hum
 BAND_RESOLUTION = 1.0  # Hz
@@ -120,15 +120,20 @@ def window_features(problem: Problem, split: str) -> Float[ndarray, "query featu
     that is sampled, number of events.
     """
     described = []
+    sizes = problem.shards.channels.groupby(["recording", "signal"]).size()
     for position in problem.positions[split]:
-        arrays, parts = problem.shards[position].arrays, []
+        sample, parts = problem.shards[position], []
+        arrays, recording = sample.arrays, sample.info["recording"]
         for name, about in sorted(problem.shards.signals.items()):
+            columns = problem.channels.get((recording, name), slice(None))
+            if problem.channels and (recording, name) not in problem.channels:
+                continue
             if f"{name}.events" in arrays:
-                events = problem.recording.signals[name]
-                assert isinstance(events, Events)
-                parts.append(np.bincount(arrays[f"{name}.units"], minlength=len(events.units)))
+                counts = np.bincount(arrays[f"{name}.units"], minlength=sizes[recording, name])
+                parts.append(counts[columns])
             elif f"{name}.values" in arrays:
                 seen = arrays[f"{name}.values"][arrays.get(f"{name}.mask", slice(None))]
+                seen = seen[:, columns]
                 traces = about["tokenizer"] == "continuous"
                 parts.append(_log_power(seen, 1 / about["dt"]) if traces else seen.mean(axis=0))
         described.append(np.concatenate(parts))
