@@ -20,8 +20,8 @@ from neurofmx.data.cards import Card
 from neurofmx.data.parts import join_parts, write_part
 from neurofmx.data.shards import Shards
 from neurofmx.evaluation.metrics import r2_statistics, r2_value
-from neurofmx.models import ModelParams, NeuroFMX, untrained
-from neurofmx.stages.pretrain import configure, vocabulary
+from neurofmx.models import ModelParams, NeuroFMX, untrained, vocabulary_of
+from neurofmx.stages.pretrain import configure
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.inference import answers
 from neurofmx.training.optim import OptimizerParams
@@ -75,7 +75,7 @@ def windows(folder: Path, seconds: int, tokens: int) -> Shards:
 def model_of(shards: Shards, size: str, seed: int) -> NeuroFMX:
     """A new model of these windows."""
     params = ModelParams.model_validate({"size": size, "dropout": 0.0})
-    return untrained(configure(shards, params), vocabulary(shards, ["planted"]), seed)
+    return untrained(configure(shards, params), vocabulary_of(shards, ["planted"]), seed)
 
 
 def learn(model: NeuroFMX, shards: Shards, folder: Path, epochs: int, seed: int) -> int:

@@ -158,7 +158,7 @@ def compare(
 
     import pandas as pd
 
-    from neurofmx.evaluation.comparison import compare as compared
+    from neurofmx.evaluation.revisions import compare as compared
 
     tables = [pd.read_csv(io.StringIO(project.results_at(x))) for x in files]
     wanted = method or [project.OURS]

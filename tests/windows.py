@@ -89,10 +89,14 @@ def shards(folder, recordings=None, spec: Card | None = None, **layout) -> Shard
 
 def tiny_model(made: Shards, recordings: list[str], seed: int = 0, **changes):
     """A very small untrained model that knows these recordings."""
-    from neurofmx.models import ModelParams, untrained  # late: tests of data need no torch
-    from neurofmx.stages.pretrain import configure, vocabulary
+    from neurofmx.models import (  # late: tests of data need no torch
+        ModelParams,
+        untrained,
+        vocabulary_of,
+    )
+    from neurofmx.stages.pretrain import configure
 
     sizes = {"d_model": 32, "n_blocks": 1, "d_state": 8, "headdim": 16, "n_latents": 8}
     sizes |= {"latent_dim": 32, "n_layers": 1, "n_heads": 2, "dropout": 0.0}
     config = configure(made, ModelParams(**(sizes | changes)))
-    return untrained(config, vocabulary(made, recordings), seed)
+    return untrained(config, vocabulary_of(made, recordings), seed)

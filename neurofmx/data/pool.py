@@ -105,6 +105,35 @@ class Pool:
         return number, place - self.starts[number]
 
 
+class Chosen(Pool):
+    """A data set of which only some windows are trained on.
+
+    Args:
+        shards: All windows.
+        chosen: Positions by split; a split that is not named keeps all of its own.
+    """
+
+    def __init__(self, shards: Shards, chosen: dict[str, Sequence[int]]):
+        super().__init__([shards])
+        self.chosen = {split: np.array(sorted(rows), np.int64) for split, rows in chosen.items()}
+
+    def positions(
+        self, split: str, recordings: Collection[str] | None = None
+    ) -> Int[ndarray, " window"]:
+        """Those that were chosen, of the recordings that are named."""
+        if split not in self.chosen:
+            return super().positions(split, recordings)
+        wanted = self.parts[0].recordings.rows(recordings) if recordings is not None else None
+        rows = self.chosen[split]
+        return rows if wanted is None else rows[wanted[rows]]
+
+    @cached_property
+    def index_hash(self) -> str:
+        """Changes with the choice."""
+        content = [super().index_hash, *(f"{k} {v.tolist()}" for k, v in self.chosen.items())]
+        return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
 Windows = Shards | Pool
 
 

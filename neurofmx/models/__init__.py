@@ -9,6 +9,7 @@ from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.perceiver_stream import PerceiverStream
 from neurofmx.models.popt import PopT
+from neurofmx.models.vocabulary import vocabulary_of
 
 __all__ = [
     "HEADS",
@@ -27,4 +28,5 @@ __all__ = [
     "TaskSpec",
     "Vocabulary",
     "untrained",
+    "vocabulary_of",
 ]

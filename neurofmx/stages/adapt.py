@@ -10,11 +10,11 @@ from pydantic import Field
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
-from neurofmx.models import NeuroFMX
+from neurofmx.models import NeuroFMX, vocabulary_of
 from neurofmx.models.adapter_files import WEIGHTS, save_adapter
 from neurofmx.models.adapters import AdapterName, AdapterOptions, adapt
 from neurofmx.stages import base
-from neurofmx.stages.pretrain import CODE, TRAINED, spread, tracked_run, vocabulary
+from neurofmx.stages.pretrain import CODE, TRAINED, spread, tracked_run
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.optim import OptimizerParams
 from neurofmx.training.tracking import TrackerName
@@ -76,7 +76,7 @@ def _adapt(recording: str, shards: Shards, params: Params) -> None:
     folder = base.folder(STAGE) / recording
     folder.mkdir(exist_ok=True)
     core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
-    known = vocabulary(shards, [recording])
+    known = vocabulary_of(shards, [recording])
     model = adapt(core, known, params.adapter, params.seed, params.options)
     code = base.code_version(*CODE)
     fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code)

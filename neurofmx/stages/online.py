@@ -12,10 +12,9 @@ from pydantic import Field
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
-from neurofmx.models import NeuroFMX
+from neurofmx.models import NeuroFMX, vocabulary_of
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base
-from neurofmx.stages.pretrain import vocabulary
 from neurofmx.tokenizers import Tokenizer
 from neurofmx.training.online import WAYS, OnlineParams, Row, Stream
 from neurofmx.training.pace import Pace
@@ -86,7 +85,7 @@ def _known(recording: str, shards: Shards) -> NeuroFMX:
     core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
     adapted = load_adapter(core, base.STORAGE / "adapt" / recording)
     model = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
-    model.extend(vocabulary(shards, [recording]))
+    model.extend(vocabulary_of(shards, [recording]))
     with torch.no_grad():
         for name, tokenizer in model.tokenizers.items():
             own = cast(Tokenizer, tokenizer).units

@@ -9,18 +9,16 @@ from pydantic import Field
 
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
-from neurofmx.data.collate import keys
 from neurofmx.data.pool import Pool, Windows
 from neurofmx.data.shards import Shards
 from neurofmx.modalities import MODALITIES
 from neurofmx.models import (
-    Known,
     ModelParams,
     NeuroFMX,
     SignalSpec,
     TaskSpec,
-    Vocabulary,
     untrained,
+    vocabulary_of,
 )
 from neurofmx.stages import base
 from neurofmx.training import launch
@@ -102,7 +100,7 @@ def train(params: Params) -> None:
     config = configure(shards, params.model)
     if DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
         config = config.model_copy(update={"domains": sorted(set(domains.values()))})
-    model = untrained(config, vocabulary(shards, recordings), params.seed)
+    model = untrained(config, vocabulary_of(shards, recordings), params.seed)
     teacher = NeuroFMX.from_pretrained(params.teacher) if params.teacher else None
     fit = Fit(
         model,
@@ -187,12 +185,3 @@ def configure(shards: Windows, model: ModelParams) -> NeuroFMX.Config:
     }
     duration = float((shards.index["stop"] - shards.index["start"]).max())
     return NeuroFMX.Config(model=model, duration=duration, signals=signals, tasks=tasks)
-
-
-def vocabulary(shards: Windows, recordings: list[str]) -> Vocabulary:
-    """Channels of some recordings and the regions that they lie in, by signal."""
-    table = shards.channels[shards.channels["recording"].isin(recordings)]
-    known = {}
-    for name, rows in table.groupby("signal"):
-        known[str(name)] = Known(keys(rows), sorted(set(rows["region"]) - {""}))
-    return known

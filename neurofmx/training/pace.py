@@ -22,7 +22,7 @@ class Pace:
     that 6 · parameters · tokens need, Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B.
 
     Args:
-        title: Of the run.
+        title: Of the run; of one without, nothing is told.
         step, steps: Where it begins, and where it ends.
         engine: Runs it.
         precision: Of its products.
@@ -34,7 +34,7 @@ class Pace:
         self._start = self._said = time.perf_counter()
         self._tokens = self._counted = 0
         self.parameters = sum(p.numel() for p in engine.lesson.model.parameters())
-        if engine.rank:
+        if engine.rank or not title:
             return
         self.rate = product_rate(engine.device, getattr(torch, precision)) * engine.world
         if sys.stderr.isatty():
@@ -46,7 +46,7 @@ class Pace:
         Args:
             tokens: Of this rank's windows.
         """
-        if self.engine.rank:
+        if self.engine.rank or not self.title:
             return
         now = time.perf_counter()
         if progress.step - self.begin == min(FIRST, self.steps - self.begin - 1):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from neurofmx.errors import UserError
-from neurofmx.evaluation.comparison import compare
+from neurofmx.evaluation.revisions import compare
 
 
 def table(**values):
