@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 from neurofmx.data.cards import Card
 from neurofmx.data.parts import join_parts, write_part
 from neurofmx.data.shards import Shards
-from neurofmx.evaluation.metrics import r2_statistics, r2_value
+from neurofmx.evaluation import METRICS
 from neurofmx.models import ModelParams, NeuroFMX, untrained, vocabulary_of
 from neurofmx.stages.pretrain import configure
 from neurofmx.training.fit import Fit, FitParams
@@ -99,7 +99,7 @@ def r2(model: NeuroFMX, shards: Shards, split: str, chance: bool = False) -> flo
     """R² of the latent that is recovered worse; `chance` asks of another time than it answers."""
     found = answers(model, shards, shards.positions(split))["latents"]
     truth = np.roll(found.truth, len(found.truth) // 2 if chance else 0, axis=0)
-    return float(r2_value(r2_statistics(truth, found.prediction).sum(0)).min())
+    return float(METRICS["r2"].score(truth, found.prediction).min())
 
 
 def measure_planted(section: Section, run: Run) -> None:

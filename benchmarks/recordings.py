@@ -72,6 +72,7 @@ def table() -> str:
         if not (RESULTS / f"{dataset}.csv").exists():
             continue
         results = pd.read_csv(RESULTS / f"{dataset}.csv")
+        results = results[results["recording"] != "all"]
         seconds = sum(
             c["seconds"]
             for c in json.loads((RESULTS / f"{dataset}-cost.json").read_text()).values()

@@ -27,6 +27,7 @@ STORAGE = Path("storage")
 ERROR_FILE = STORAGE / "error.json"  # of the stage that is running or has failed
 RESULTS = STORAGE / "evaluate" / "results.csv"
 REPORT = STORAGE / "report" / "index.html"
+OVERALL = "all"  # rows of all recordings together, which RESULTS holds beside those of each
 OURS = "neurofmx"  # its rows in RESULTS; the other methods are shown beside it
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
@@ -168,7 +169,7 @@ def results_table(card: Card) -> Table:
     Several recordings share a row: their median and, for ours, the lowest and highest.
     """
     with RESULTS.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["recording"] != OVERALL]
     methods = dict.fromkeys(row["method"] for row in rows)
     others = [name for name in methods if name not in (OURS, "shifted")]  # a null: in the report
     title = f"{card.name} (SYNTHETIC data)" if card.synthetic else card.name

@@ -281,13 +281,14 @@ def test_card_never_overwrites_what_a_person_edited(call, folder):
 def test_results_show_ours_with_its_interval_beside_the_others(folder):
     rows = """\
 dataset,recording,task,metric,method,level,value,low,high
-demo,all,speed,r2,ridge,recording,0.5,,
-demo,all,speed,r2,neurofmx,recording,0.91,0.88,0.93
-demo,all,speed,r2,untrained,recording,,,
-demo,all,speed,r2[x],neurofmx,recording,-0.2,-0.3,-0.1
+demo,c,speed,r2,ridge,recording,0.5,,
+demo,c,speed,r2,neurofmx,recording,0.91,0.88,0.93
+demo,c,speed,r2,untrained,recording,,,
+demo,c,speed,r2[x],neurofmx,recording,-0.2,-0.3,-0.1
 demo,a,speed,r2,neurofmx,trial,0.8,0.7,0.85
 demo,b,speed,r2,neurofmx,trial,0.6,0.5,0.7
 demo,b,speed,r2,ridge,trial,0.4,,
+demo,all,speed,r2,neurofmx,trial,0.9,0.1,1.0
 """
     project.RESULTS.parent.mkdir(parents=True)
     project.RESULTS.write_text(rows)

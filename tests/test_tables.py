@@ -249,12 +249,12 @@ def test_metric_of_a_perfect_answer_is_perfect_and_of_a_wrong_one_far_from_it(na
         truth = rng.integers(0, 3, (50, 1)).astype(float)
         right = np.eye(3)[truth[:, 0].astype(int)]
         wrong = np.roll(right, 1, axis=1)
-    scores = [metric.value(metric.statistics(truth, p).sum(0)) for p in (right, wrong)]
+    scores = [metric.score(truth, answer) for answer in (right, wrong)]
     np.testing.assert_allclose(scores[0], metric.perfect, atol=1e-9)
-    assert (np.abs(scores[1] - metric.perfect) >= 1 - 1e-9).all()
-    assert ((scores[1] > scores[0]) == (metric.perfect == 0)).all()  # 0 is perfect of errors only
+    assert (np.abs(scores[1] - metric.perfect) > 0.5).all()
+    assert ((scores[1] > scores[0]) == metric.is_error).all()
     assert metric.variant
-    assert says_where_from(metric.value)
+    assert says_where_from(metric.by_block)
 
 
 @pytest.mark.parametrize("name", BASELINES)

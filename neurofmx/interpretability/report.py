@@ -1,6 +1,6 @@
 """Tables of the report, as the template shows them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 OURS = "neurofmx"
-TITLES = {"r2": "Regression", "circular_error": "Angles"}  # of what is scored by other than classes
+OVERALL = "all"  # in place of a recording: all of one level together
 
 
 def render(**content: Any) -> str:
@@ -25,17 +25,21 @@ def render(**content: Any) -> str:
 
 
 def main_figures(results: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows of single dimensions."""
-    return results[~results["metric"].str.contains("[", regex=False)]
+    """Without the rows of single dimensions and of all recordings together."""
+    single = ~results["metric"].str.contains("[", regex=False)
+    return results[single & (results["recording"] != OVERALL)]
 
 
-def results_tables(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Rows of the main figures by kind of metric, a column per method, ours first."""
+def results_tables(results: pd.DataFrame, titles: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Rows of the main figures by kind of metric, a column per method, ours first.
+
+    Args:
+        titles: Heading of the table that each metric stands in.
+    """
     tables = {}
-    rows = main_figures(results)
-    titles = rows["metric"].map(lambda metric: TITLES.get(metric, "Classification"))
-    for title, chosen in rows.groupby(titles, sort=False):
-        by_place: dict[tuple, dict[str, Any]] = _medians(chosen)
+    rows, together = main_figures(results), results[results["recording"] == OVERALL]
+    for title, chosen in rows.groupby(rows["metric"].map(titles), sort=False):
+        by_place = _means(together[together["metric"].map(titles) == title], chosen)
         for row in chosen.itertuples():
             place = (row.task, row.recording, row.level, row.metric)
             by_place.setdefault(place, {})[row.method] = _figure(row)
@@ -49,20 +53,20 @@ def results_tables(results: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _medians(rows: pd.DataFrame) -> dict[tuple, dict[str, Any]]:
-    """Of each method, the median over the recordings of a level, where there are several."""
+def _means(together: pd.DataFrame, rows: pd.DataFrame) -> dict[tuple, dict[str, Any]]:
+    """Of each method, the mean over the recordings of a level, where there are several."""
+    n = rows.groupby(["task", "level", "metric"])["recording"].nunique()
     found: dict[tuple, dict[str, Any]] = {}
-    for (task, level, metric), part in rows.groupby(["task", "level", "metric"], sort=False):
-        n = part["recording"].nunique()
-        for method, value in part.groupby("method")["value"].median().items() if n > 1 else ():
-            shown = {"value": f"{value:.3f}", "interval": ""}
-            found.setdefault((task, f"median of {n}", level, metric), {})[method] = shown
+    for row in together.itertuples():
+        place = f"mean of {n[row.task, row.level, row.metric]}"
+        found.setdefault((row.task, place, row.level, row.metric), {})[row.method] = _figure(row)
     return found
 
 
 def _figure(row: Any) -> dict[str, str]:
     interval = f"[{row.low:.3f}, {row.high:.3f}]" if pd.notna(row.low) else ""
-    return {"value": f"{row.value:.3f}", "interval": interval}
+    value = f"{row.value:.3f}" if pd.notna(row.value) else "undefined"
+    return {"value": value, "interval": interval}
 
 
 def compared(results: pd.DataFrame, errors: Collection[str] = ()) -> list[str]:
@@ -71,18 +75,19 @@ def compared(results: pd.DataFrame, errors: Collection[str] = ()) -> list[str]:
     Args:
         errors: Metrics of which less is better.
     """
-    lines = []
+    found: dict[tuple[str, str], list[str]] = {}
     for (task, metric), rows in main_figures(results).groupby(["task", "metric"], sort=False):
         wide = rows.pivot(index="recording", columns="method", values="value")
         for method in [name for name in wide if name not in (OURS, "shifted", "mean")]:
             gain = wide[method] - wide[OURS]
             better = int(((-gain if metric in errors else gain) >= 0).sum())
             if better:
-                lines.append(
-                    f"{task}: {method} is as good as ours or better by {metric} in {better} of "
-                    f"{len(wide)} recordings."
-                )
-    return lines
+                said = f"by {metric} in {better} of {len(wide)}"
+                found.setdefault((str(task), str(method)), []).append(said)
+    return [
+        f"{task}: {method} is as good as ours or better {', '.join(said)} recordings."
+        for (task, method), said in found.items()
+    ]
 
 
 def tuning_rows(scores: pd.DataFrame) -> list[list[str]]:

@@ -1,6 +1,8 @@
 """evaluate: held-out scores with intervals, beside simple methods and the untrained model.
 
 results.csv            a row per figure; tables in documents are made from it
+tests.csv              ours against each other method, paired over recordings
+nulls.csv              ours against what autocorrelation alone gives
 predictions.parquet    answers to the test queries, for pictures
 tuned.json             recording → task → method → what it chose on the valid split
 """
@@ -8,7 +10,8 @@ tuned.json             recording → task → method → what it chose on the va
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,30 @@ from neurofmx.data.cards import Card, load_card
 from neurofmx.data.shards import Shards
 from neurofmx.data.windows import SPLITS
 from neurofmx.errors import DataError, UserError
-from neurofmx.evaluation import BASELINES, BaselineParams, Prediction, Problem
+from neurofmx.evaluation import (
+    BASELINES,
+    BaselineParams,
+    Level,
+    Origin,
+    Prediction,
+    Problem,
+    level,
+)
+from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
+from neurofmx.evaluation.levels import UNKNOWN
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.queries import read_queries
-from neurofmx.evaluation.table import COLUMNS, Scored, figures, picture
+from neurofmx.evaluation.table import (
+    COLUMNS,
+    OVERALL,
+    SHIFTED,
+    Score,
+    Scored,
+    figures,
+    overall,
+    picture,
+    scores,
+)
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base
@@ -60,14 +83,42 @@ class Decoder:
     """The model of a recording.
 
     Attributes:
-        level: What was held out: "trial" (later time of a recording that pretraining saw) or
-            "recording" (pretraining never saw it, adapt did).
+        level: What was held out from pretraining.
         control: The same architecture with its initial weights.
     """
 
     model: NeuroFMX
     control: NeuroFMX
-    level: str
+    level: Level
+
+
+@dataclass
+class Found:
+    """What is known of all recordings so far.
+
+    Attributes:
+        rows: Of results.csv, without what all rows share.
+        tuned: Recording → task → method → what it chose.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[Score] = field(default_factory=list)
+    answers: list[Answered] = field(default_factory=list)
+    pictures: list[pd.DataFrame] = field(default_factory=list)
+    statuses: list[base.Status] = field(default_factory=list)
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, problem: Problem, scored: list[Scored], level: Level, params: Params) -> None:
+        """Score what every method answered to a task of a recording, ours first."""
+        name, answer = problem.recording.id, scored[0].prediction.values
+        self.tuned[name][problem.task] = {s.method: s.prediction.settings for s in scored}
+        shifted = replace(scored[0], method=SHIFTED)
+        made = [s for e in (*scored, shifted) for s in scores(problem, e, level, params.block)]
+        self.scores += made
+        self.rows += figures(made, params.draws, params.seed)
+        truth = problem.queries["test"].truth
+        self.answers.append(Answered(name, problem.task, problem.kind, level, truth, answer))
+        self.pictures.append(picture(problem, scored))
 
 
 def run(params: Params) -> None:
@@ -85,40 +136,49 @@ def run(params: Params) -> None:
                 "`neurofmx run --until adapt`; add what is to be decoded under `tasks`"
             )
         (folder / "manifest.json").unlink(missing_ok=True)
-        shards = Shards(base.STORAGE / "tokenize")
-        rows, pictures, statuses = [], [], []
-        tuned: dict[str, dict[str, Any]] = {}
-        command = f"neurofmx run --dataset {params.dataset} --until {STAGE}"
+        shards, found = Shards(base.STORAGE / "tokenize"), Found()
         for name, key in sorted(base.read_manifest("tokenize")["outputs"].items()):
             started, decoder = time.perf_counter(), _decoder(name, card, params.seed)
             if decoder is None:
                 reason = "kept out of pretraining, and adapt left no model for it"
-                statuses.append(base.Status(name, "skipped", key, 0.0, reason))
+                found.statuses.append(base.Status(name, "skipped", key, 0.0, reason))
                 continue
-            tuned[name] = {}
+            found.tuned[name] = {}
             for problem, scored in _examine(name, decoder, card, shards, params):
-                tuned[name][problem.task] = {s.method: s.prediction.settings for s in scored}
-                shifted = replace(scored[0], method="shifted")
-                common = {"dataset": params.dataset, "level": decoder.level, "command": command}
-                for each in [*scored, shifted]:
-                    found = figures(problem, each, params.draws, params.block, params.seed)
-                    rows += [common | figure for figure in found]
-                pictures.append(picture(problem, scored))
+                found.add(problem, scored, decoder.level, params)
             spent = round(time.perf_counter() - started, 3)
-            statuses.append(base.Status(name, "done", key, spent))
+            found.statuses.append(base.Status(name, "done", key, spent))
             base.console.print(f"  {name}  {decoder.level}  {spent:.1f} s")
-        _write(rows, pictures, tuned, statuses, params.dataset)
-        report.values |= _summary(pd.DataFrame(rows))
+        report.values |= _summary(_write(found, params))
 
 
 def _decoder(recording: str, card: Card, seed: int) -> Decoder | None:
     """The pretrained model, the adapted one where pretraining left the recording out, or None."""
-    model, level = NeuroFMX.from_pretrained(base.STORAGE / "pretrain"), "trial"
-    if recording not in base.read_manifest("pretrain")["recordings"]:
+    model, seen = (
+        NeuroFMX.from_pretrained(base.STORAGE / "pretrain"),
+        base.read_manifest("pretrain"),
+    )
+    if recording not in seen["recordings"]:
         if recording not in base.read_manifest("adapt")["outputs"]:
             return None
-        model, level = load_adapter(model, base.STORAGE / "adapt" / recording), "recording"
-    return Decoder(model, untrained(model.config, model.vocabulary, seed), level)
+        model = load_adapter(model, base.STORAGE / "adapt" / recording)
+    control = untrained(model.config, model.vocabulary, seed)
+    return Decoder(model, control, held_out(recording, seen, card.name))
+
+
+def held_out(recording: str, seen: dict[str, Any], dataset: str) -> Level:
+    """What pretraining left out; of other data sets' recordings it is not known what they are of.
+
+    Args:
+        seen: Manifest of pretrain.
+    """
+    table = pd.read_parquet(base.STORAGE / "validate" / "recordings.parquet")
+    own = {
+        row.recording: Origin(row.recording, row.subject, row.species, dataset)
+        for row in table.itertuples()
+    }
+    beside = [Origin(r, UNKNOWN, UNKNOWN, of) for r, of in seen.get("beside", {}).items()]
+    return level(own[recording], [*(own[r] for r in seen["recordings"]), *beside])
 
 
 def _examine(
@@ -172,39 +232,52 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def _write(
-    rows: list[dict[str, Any]],
-    pictures: list[pd.DataFrame],
-    tuned: dict[str, Any],
-    statuses: list[base.Status],
-    dataset: str,
-) -> None:
+def _write(found: Found, params: Params) -> pd.DataFrame:
+    """Leave all tables and the manifest; returns results.csv."""
     folder = base.folder(STAGE)
-    base.write_table(folder / "status.parquet", pd.DataFrame([asdict(s) for s in statuses]))
-    if not rows:
-        reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in statuses)
+    base.write_table(folder / "status.parquet", pd.DataFrame([asdict(s) for s in found.statuses]))
+    if not found.rows:
+        reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in found.statuses)
         raise DataError(f"{STAGE}: no recording can be scored\n{reasons}")
-    results = pd.DataFrame(rows)[list(COLUMNS)]
-    temporary = folder / ".results.csv.tmp"
-    results.to_csv(temporary, index=False, float_format="%.6g")
-    os.replace(temporary, folder / "results.csv")
-    base.write_table(folder / "predictions.parquet", pd.concat(pictures, ignore_index=True))
-    base.write_json(folder / "tuned.json", tuned)
+    rows = [*found.rows, *overall(found.scores, params.draws, params.seed)]
+    command = f"neurofmx run --dataset {params.dataset} --until {STAGE}"
+    common = {"dataset": params.dataset, "command": command}
+    tables = {
+        "results.csv": pd.DataFrame([common | row for row in rows])[list(COLUMNS)],
+        "tests.csv": paired_tests(found.scores, OURS, params.draws, params.seed),
+        "nulls.csv": null_tests(found.answers),
+    }
+    for name, table in tables.items():
+        _write_csv(folder / name, table)
+    pictures = pd.concat(found.pictures, ignore_index=True)
+    base.write_table(folder / "predictions.parquet", pictures)
+    base.write_json(folder / "tuned.json", found.tuned)
     outputs = {
         # Seconds are a measurement: two equal runs differ in them alone.
-        "results.csv": base.digest(results.drop(columns="seconds").to_csv(float_format="%.6g")),
-        "predictions.parquet": base.file_digest(folder / "predictions.parquet"),
-        "tuned.json": base.file_digest(folder / "tuned.json"),
+        name: base.digest(
+            table.drop(columns="seconds", errors="ignore").to_csv(float_format="%.6g")
+        )
+        for name, table in tables.items()
     }
-    left_out = {s.recording: s.reason for s in statuses if s.outcome == "skipped"}
-    base.write_manifest(STAGE, dataset, outputs, left_out=left_out)
+    for name in ("predictions.parquet", "tuned.json"):
+        outputs[name] = base.file_digest(folder / name)
+    left_out = {s.recording: s.reason for s in found.statuses if s.outcome == "skipped"}
+    base.write_manifest(STAGE, params.dataset, outputs, left_out=left_out)
+    return tables["results.csv"]
+
+
+def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_csv(temporary, index=False, float_format="%.6g")
+    os.replace(temporary, path)
 
 
 def _summary(results: pd.DataFrame) -> dict[str, Any]:
     """Median over recordings of each main figure, by task, metric and method."""
-    main = results[~results["metric"].str.contains("[", regex=False)]
+    single = results[results["recording"] != OVERALL]
+    main = single[~single["metric"].str.contains("[", regex=False)]
     medians = main.groupby(["task", "metric", "method"])["value"].median()
     summary: dict[str, Any] = {}
-    for (task, metric, method), value in medians.items():
+    for (task, metric, method), value in medians.dropna().items():
         summary.setdefault(task, {}).setdefault(metric, {})[method] = round(float(value), 4)
-    return {"median_over_recordings": summary, "recordings": results["recording"].nunique()}
+    return {"median_over_recordings": summary, "recordings": single["recording"].nunique()}

@@ -81,7 +81,8 @@ def run(params: Params) -> None:
         made = json.loads((folder / TRAINED).read_text())
         report.values |= made["metrics"]
         weights = {"model.safetensors": base.file_digest(folder / "model.safetensors")}
-        base.write_manifest(STAGE, params.dataset, weights, recordings=made["recordings"])
+        seen = {key: made[key] for key in ("recordings", "beside")}
+        base.write_manifest(STAGE, params.dataset, weights, **seen)
 
 
 def train(params: Params) -> None:
@@ -94,8 +95,8 @@ def train(params: Params) -> None:
     chosen = Shards(base.STORAGE / "tokenize", cache_mb)
     shards = Pool([chosen, *others]) if others else chosen
     recordings = [*own, *(r for other in others for r in other.recordings.labels)]
-    datasets = dict.fromkeys(own, chosen.name)
-    datasets |= {r: other.name for other in others for r in other.recordings.labels}
+    beside = {r: other.name for other in others for r in other.recordings.labels}
+    datasets = dict.fromkeys(own, chosen.name) | beside
     domains = datasets if params.domain == "dataset" else {r: r for r in recordings}
     config = configure(shards, params.model)
     if DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
@@ -126,7 +127,8 @@ def train(params: Params) -> None:
             "skipped_windows": progress.skipped,
             "skipped_because": progress.problems,
         }
-        base.write_json(folder / TRAINED, {"metrics": metrics, "recordings": own})
+        made = {"metrics": metrics, "recordings": own, "beside": beside}
+        base.write_json(folder / TRAINED, made)
     fit.engine.barrier()  # no machine goes on before that is written
 
 

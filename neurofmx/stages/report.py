@@ -13,7 +13,7 @@ from neurofmx.data import store
 from neurofmx.data.align import fitted, recovered
 from neurofmx.data.cards import FOLDER, Card, load_card
 from neurofmx.data.slices import Slices
-from neurofmx.evaluation import METRICS
+from neurofmx.evaluation import LEVELS, METRICS
 from neurofmx.interpretability import figures, signals
 from neurofmx.interpretability.report import (
     compared,
@@ -28,12 +28,14 @@ from neurofmx.types import Samples
 
 STAGE = "report"
 BEFORE = STAGES[: STAGES.index(STAGE)]
+TITLES = {"regression": "Regression", "classification": "Classification", "circular": "Angles"}
 CAVEATS = (
     "Our model answers from its whole window, what follows the instant included; ridge has lags of "
     "the present and the past only, ridge_centred of both sides; smoothing, where valid chose it, "
     "looks to both sides too.",
-    "Intervals are of one trained model on one split: they hold the spread over time in the test "
-    "split, not over seeds, recordings or animals.",
+    "Intervals are of one trained model on one split: those of a recording hold the spread over "
+    "time in its test split, those of a mean also that over recordings and animals, none that over "
+    "seeds.",
     "Simple methods and the untrained model's readout are tuned on valid and then fitted again on "
     "train and valid; our weights are fitted on train alone, and valid chooses the step.",
     "Not yet measured: loss recovered and ablations of the dictionary's directions, several "
@@ -72,14 +74,16 @@ def _content(
     tables.pop("status", None)
     drawn, score_figures, decoded_figures = _figures(card, results, predictions, tables)
     failed = json.loads(_path("interpret", "failed.json").read_text())
-    errors = [name for name, metric in METRICS.items() if metric.perfect == 0]
+    errors = [name for name, metric in METRICS.items() if metric.is_error]
+    titles = {name: TITLES[metric.kinds[0]] for name, metric in METRICS.items()}
     left_out = [f"{name}: {why}." for name, why in manifests["evaluate"]["left_out"].items()]
     return {
         "card": card,
         "figures": drawn,
         "score_figures": score_figures,
         "decoded_figures": decoded_figures,
-        "results": results_tables(results),
+        "results": results_tables(results, titles),
+        "levels": {name: LEVELS[name] for name in results["level"].unique()},
         "variants": {m: METRICS[m].variant for m in main_figures(results)["metric"].unique()},
         "sections": _sections(tables, metrics),
         "model": _model(metrics, manifests["pretrain"]["recordings"]),

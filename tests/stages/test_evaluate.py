@@ -4,10 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from stored import LEFT_OUT, PRETRAINED, make_storage
+from windows import tiny_model
 
+from neurofmx.data.shards import Shards
 from neurofmx.errors import DataError, UserError
-from neurofmx.evaluation.table import COLUMNS
+from neurofmx.evaluation import METRICS
+from neurofmx.evaluation.comparisons import NULLS, TESTS
+from neurofmx.evaluation.table import COLUMNS, OVERALL
+from neurofmx.models.adapter_files import save_adapter
+from neurofmx.models.adapters import AdapterOptions, adapt
 from neurofmx.stages import base, evaluate
+from neurofmx.stages.pretrain import vocabulary
+
+BOTH = [PRETRAINED, LEFT_OUT]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +39,9 @@ def test_every_method_has_a_row_for_every_figure_of_its_kind(results):
     assert list(results.columns) == list(COLUMNS)
     methods = results.groupby("metric")["method"].agg(set)
     always = {"neurofmx", "untrained", "mean", "shifted"}
-    for metric in ("r2", "r2[0]", "r2[1]"):
+    for metric in ("r2", "r2[0]", "r2[1]", "r2_weighted", "pearson", "mse"):
         assert methods[metric] == always | {"ridge", "ridge_centred"}
-    for metric in ("accuracy", "balanced_accuracy"):
+    for metric in ("accuracy", "balanced_accuracy", "auc", "f1", "kappa"):
         assert methods[metric] == always | {"logistic"}
     assert not results.duplicated(["recording", "task", "metric", "method"]).any()
     assert (results["level"] == "trial").all()
@@ -88,3 +97,91 @@ def test_no_recording_with_a_model_is_an_error_of_the_data(tmp_path, monkeypatch
     base.write_manifest("pretrain", "made", {}, recordings=[])
     with pytest.raises(DataError, match=f"(?s)no recording can be scored.*{LEFT_OUT}"):
         evaluate.run(evaluate.Params(dataset="made", threads=1))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """Storage of evaluate where pretraining saw both recordings."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_storage(folder)
+        model = tiny_model(Shards(base.STORAGE / "tokenize"), BOTH, 1)
+        model.save_pretrained(base.folder("pretrain"))
+        base.write_manifest("pretrain", "made", {"model.safetensors": "hash"}, recordings=BOTH)
+        evaluate.run(evaluate.Params(dataset="made", threads=1))
+    return folder / "storage" / "evaluate"
+
+
+def test_two_recordings_have_rows_of_both_together(two):
+    results = pd.read_csv(two / "results.csv")
+    single, together = (results[(results["recording"] == OVERALL) == k] for k in (False, True))
+    mean = single.groupby(["task", "metric", "method"])["value"].mean()
+    assert set(together["metric"]) == {
+        m for m, row in METRICS.items() if "circular" not in row.kinds
+    }
+    assert (together["level"] == "trial").all()
+    for row in together.dropna(subset="value").itertuples():
+        assert row.value == pytest.approx(mean[row.task, row.metric, row.method], rel=1e-4)
+    summary = json.loads((two / "metrics.json").read_text())
+    assert summary["recordings"] == 2
+    median = summary["median_over_recordings"]["velocity"]["r2"]["ridge"]
+    assert median == pytest.approx(mean["velocity", "r2", "ridge"], abs=1e-4)  # of two
+
+
+def test_two_recordings_are_tested_in_pairs(two):
+    tests = pd.read_csv(two / "tests.csv")
+    assert tuple(tests.columns) == TESTS
+    row = tests.set_index(["metric", "method"]).loc[("r2", "ridge")]
+    results = pd.read_csv(two / "results.csv").set_index(["recording", "metric", "method"])["value"]
+    gains = [results[r, "r2", "neurofmx"] - results[r, "r2", "ridge"] for r in BOTH]
+    assert row["n"] == 2
+    assert row["difference"] == pytest.approx(np.mean(gains), rel=1e-3)
+    assert row["effect"] == -1.0  # the model has learnt nothing
+    assert row["p"] == 0.5  # two recordings cannot say more
+    assert tests["q"].between(tests["p"], 1).all()
+
+
+def test_ours_is_held_against_nulls(project, two):
+    alone, both = (pd.read_csv(f / "nulls.csv") for f in (project / "storage/evaluate", two))
+    assert tuple(alone.columns) == NULLS
+    assert set(alone["null"]) == {"linear_shift"}
+    assert set(both["null"]) == {"linear_shift", "pseudo_session"}
+    assert set(both["recording"]) == set(BOTH)
+    assert both["p"].between(0, 1).all()
+
+
+def test_one_recording_is_tested_against_nothing(project):
+    tests = pd.read_csv(project / "storage/evaluate/tests.csv")
+    assert tests.empty
+    assert tuple(tests.columns) == TESTS
+
+
+def test_another_animal_is_held_out_as_such(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path)
+    core = tiny_model(Shards(base.STORAGE / "tokenize"), [PRETRAINED], 1)
+    known = vocabulary(Shards(base.STORAGE / "tokenize"), [LEFT_OUT])
+    target, options = base.folder("adapt") / LEFT_OUT, AdapterOptions()
+    target.mkdir()
+    save_adapter(target, adapt(core, known, "unit_id", 0, options), core, "unit_id", options)
+    base.write_manifest("adapt", "made", {LEFT_OUT: "hash"})
+    path = base.STORAGE / "validate" / "recordings.parquet"
+    base.write_table(path, pd.read_parquet(path).assign(subject=["made", "other"]))
+    evaluate.run(evaluate.Params(dataset="made", threads=1))
+    results = pd.read_csv(base.STORAGE / "evaluate" / "results.csv")
+    levels = results.groupby("recording")["level"].unique().str[0].to_dict()
+    assert levels == {PRETRAINED: "trial", LEFT_OUT: "animal"}  # no mean over two levels
+
+
+def test_another_species_is_none_where_a_set_beside_may_hold_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path)
+    path = base.STORAGE / "validate" / "recordings.parquet"
+    table = pd.read_parquet(path).assign(
+        subject=["a", "b"], species=["Mus musculus", "Homo sapiens"]
+    )
+    base.write_table(path, table)
+    seen = {"recordings": [PRETRAINED], "beside": {}}
+    assert evaluate.held_out(LEFT_OUT, seen, "made") == "species"
+    assert evaluate.held_out(LEFT_OUT, seen | {"beside": {"x": "other"}}, "made") == "animal"
