@@ -26,7 +26,6 @@ from neurofmx.config import StageParams
 from neurofmx.data import store
 from neurofmx.data.cards import Card, load_card
 from neurofmx.data.shards import Shards
-from neurofmx.data.windows import SPLITS
 from neurofmx.errors import DataError, UserError
 from neurofmx.evaluation import (
     BASELINES,
@@ -40,7 +39,7 @@ from neurofmx.evaluation import (
 from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
 from neurofmx.evaluation.levels import UNKNOWN
 from neurofmx.evaluation.probe import probe
-from neurofmx.evaluation.queries import read_queries
+from neurofmx.evaluation.problems import problem
 from neurofmx.evaluation.table import (
     COLUMNS,
     OVERALL,
@@ -59,7 +58,8 @@ from neurofmx.training.inference import Answers, answers
 from neurofmx.types import AlignedRecording
 
 STAGE = "evaluate"
-OURS, UNTRAINED = "neurofmx", "untrained"
+OURS, ZERO_SHOT = "neurofmx", "zero_shot"
+PROBE, UNTRAINED = "probe", "untrained"  # linear readouts of frozen features
 
 
 class Params(StageParams):
@@ -83,11 +83,13 @@ class Decoder:
     """The model of a recording.
 
     Attributes:
-        level: What was held out from pretraining.
+        core: As pretraining left it: the model itself where nothing was adapted.
         control: The same architecture with its initial weights.
+        level: What was held out from pretraining.
     """
 
     model: NeuroFMX
+    core: NeuroFMX
     control: NeuroFMX
     level: Level
 
@@ -139,8 +141,8 @@ def run(params: Params) -> None:
         shards, found = Shards(base.STORAGE / "tokenize"), Found()
         for name, key in sorted(base.read_manifest("tokenize")["outputs"].items()):
             started, decoder = time.perf_counter(), _decoder(name, card, params.seed)
-            if decoder is None:
-                reason = "kept out of pretraining, and adapt left no model for it"
+            if isinstance(decoder, str):
+                reason = decoder
                 found.statuses.append(base.Status(name, "skipped", key, 0.0, reason))
                 continue
             found.tuned[name] = {}
@@ -152,18 +154,19 @@ def run(params: Params) -> None:
         report.values |= _summary(_write(found, params))
 
 
-def _decoder(recording: str, card: Card, seed: int) -> Decoder | None:
-    """The pretrained model, the adapted one where pretraining left the recording out, or None."""
-    model, seen = (
-        NeuroFMX.from_pretrained(base.STORAGE / "pretrain"),
-        base.read_manifest("pretrain"),
-    )
-    if recording not in seen["recordings"]:
-        if recording not in base.read_manifest("adapt")["outputs"]:
-            return None
-        model = load_adapter(model, base.STORAGE / "adapt" / recording)
+def _decoder(recording: str, card: Card, seed: int) -> Decoder | str:
+    """The pretrained model, the adapted one where there is one, or why there is neither."""
+    parts, seen = card.split.parts(recording), base.read_manifest("pretrain")
+    if "test" not in parts:
+        return "trained on as a whole: the card tests other recordings"
+    core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
+    model = core
+    if recording in base.read_manifest("adapt")["outputs"]:
+        model = load_adapter(core, base.STORAGE / "adapt" / recording)
+    elif recording not in seen["recordings"] and "train" in parts:
+        return "kept out of pretraining, and adapt left no model for it"
     control = untrained(model.config, model.vocabulary, seed)
-    return Decoder(model, control, held_out(recording, seen, card.name))
+    return Decoder(model, core, control, held_out(recording, seen, card.name))
 
 
 def held_out(recording: str, seen: dict[str, Any], dataset: str) -> Level:
@@ -185,45 +188,52 @@ def _examine(
     recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
 ) -> Iterator[tuple[Problem, list[Scored]]]:
     """Each task of a recording with what every method answers."""
-    positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
-    aligned = store.read(base.STORAGE / "align" / f"{recording}.zarr")
-    assert isinstance(aligned, AlignedRecording)
-    ours, cost = _timed(answers, decoder.model, shards, positions["test"])
-    control, control_cost = _timed(_features, decoder.control, shards, positions)
-    size = sum(p.numel() for p in decoder.model.parameters())
-    for task in card.tasks:
-        queries = {split: read_queries(shards, task, positions[split]) for split in SPLITS}
-        if not all(len(asked) for asked in queries.values()):
-            continue  # the recording does not show this task in every split
-        problem = Problem(aligned, card, task, shards, positions, queries)
-        found = ours[task]
-        _check_order(found, problem)
-        read, spent = _timed(probe, control[task], problem, params.baselines)
-        scored = [
-            Scored(OURS, Prediction(found.prediction, size, spread=found.spread), cost),
-            Scored(UNTRAINED, read, control_cost + spent),
-        ]
-        for method, baseline in BASELINES.items():
-            if problem.kind in baseline.kinds and baseline.needs(problem) is None:
-                fitted, spent = _timed(baseline.fit, problem, params.baselines)
-                scored.append(Scored(method, fitted, spent))
-        yield problem, scored
+    posed = [problem(recording, task, card, shards, _aligned) for task in card.tasks]
+    problems = [each for each in posed if each is not None]  # others are not shown in every split
+    if not problems:
+        return
+    test = problems[0].positions["test"]
+    models = {OURS: decoder.model}
+    if decoder.core is not decoder.model:
+        models[ZERO_SHOT] = decoder.core
+    told = {name: _timed(answers, model, shards, test) for name, model in models.items()}
+    frozen = {PROBE: decoder.core, UNTRAINED: decoder.control}
+    seen = {n: _timed(_features, m, shards, problems[0].positions) for n, m in frozen.items()}
+    for each in problems:
+        scored = [_told(name, models[name], *told[name], each) for name in models]
+        if "train" in each.queries:
+            for name, (features, cost) in seen.items():
+                read, spent = _timed(probe, features[each.task], each, params.baselines)
+                scored.append(Scored(name, read, cost + spent))
+            for method, baseline in BASELINES.items():
+                if each.kind in baseline.kinds and baseline.needs(each) is None:
+                    fitted, spent = _timed(baseline.fit, each, params.baselines)
+                    scored.append(Scored(method, fitted, spent))
+        yield each, scored
+
+
+def _told(
+    method: str, model: NeuroFMX, told: dict[str, Answers], seconds: float, problem: Problem
+) -> Scored:
+    """What a model answers; every method answers the same queries in the same order."""
+    found, asked = told[problem.task], problem.queries["test"].time
+    assert len(found.time) == len(asked), (len(found.time), len(asked))
+    moved = asked - asked[0] + found.time[0]  # one that is tested as a whole has another clock
+    assert np.abs(found.time - moved).max() < 1e-3, "the model answered other instants"
+    size = model.num_parameters()
+    return Scored(method, Prediction(found.prediction, size, spread=found.spread), seconds)
+
+
+def _aligned(recording: str) -> AlignedRecording:
+    return store.read_aligned(base.STORAGE / "align" / f"{recording}.zarr")
 
 
 def _features(
     model: NeuroFMX, shards: Shards, positions: dict[str, list[int]]
 ) -> dict[str, dict[str, Float[ndarray, "_query width"]]]:
     """By task and split, what the heads read."""
-    found = {split: answers(model, shards, positions[split]) for split in SPLITS}
-    tasks = found["train"]
-    return {task: {split: found[split][task].features for split in SPLITS} for task in tasks}
-
-
-def _check_order(found: Answers, problem: Problem) -> None:
-    """Every method answers the same queries in the same order."""
-    asked = problem.queries["test"].time
-    assert len(found.time) == len(asked), (len(found.time), len(asked))
-    assert np.abs(found.time - asked).max() < 1e-3, "the model answered other instants"
+    found = {split: answers(model, shards, rows) for split, rows in positions.items()}
+    return {task: {s: found[s][task].features for s in found} for task in found["test"]}
 
 
 def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
