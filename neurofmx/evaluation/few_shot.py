@@ -179,16 +179,23 @@ class FewShotEvaluator:
                     yield from ((method, shots, draw, seed) for seed in range(seeds))
 
     def _rows(self, target: Target, have: set[tuple]) -> Iterator[dict[str, Any]]:
-        name = target.recording.id
-        if (name, ZERO_SHOT, 0, 0, 0) not in have:
-            started = time.perf_counter()
-            told = answers(self.model, self.shards, target.test)
-            found = {task: Prediction(told[task].prediction, 0) for task in target.tasks}
-            yield from self._scored(target, found, (ZERO_SHOT, 0, 0, 0), started)
-        for job in self.jobs(target):
-            if (name, *job) not in have:
+        for job in [(ZERO_SHOT, 0, 0, 0), *self.jobs(target)]:
+            lacking = [
+                task
+                for task in self._asked(target, *job[:2])
+                if (target.recording.id, task, *job) not in have
+            ]
+            if lacking:
                 started = time.perf_counter()
-                yield from self._scored(target, self._answers(target, *job), job, started)
+                yield from self._scored(target, self._answers(target, lacking, *job), job, started)
+
+    def _asked(self, target: Target, method: str, shots: int) -> list[str]:
+        """Tasks that a method answers, of those that have as many shots."""
+        tasks = [task for task in target.tasks if _enough(target, task, shots)]
+        if method not in BASELINES:
+            return tasks
+        kinds = BASELINES[method].kinds
+        return [task for task in tasks if self.shards.tasks[task]["kind"] in kinds]
 
     def _scored(
         self,
@@ -215,21 +222,21 @@ class FewShotEvaluator:
             }
 
     def _answers(
-        self, target: Target, method: str, shots: int, draw: int, seed: int
+        self, target: Target, lacking: list[str], method: str, shots: int, draw: int, seed: int
     ) -> dict[str, Prediction]:
-        """Of each task that has as many shots, by one fit for all where the method is ours."""
-        tasks = [task for task in target.tasks if _enough(target, task, shots)]
+        """To the tasks that are lacking; where the method is ours, one fit serves all tasks."""
         if method in BASELINES:
-            fitted = BASELINES[method]
-            kinds = {task: self.shards.tasks[task]["kind"] for task in tasks}
-            own = [task for task in tasks if kinds[task] in fitted.kinds]
-            problems = {task: self._problem(target, task, shots, draw) for task in own}
-            return {t: fitted.fit(p, self.params.baselines) for t, p in problems.items()}
-        train, valid = self._drawn(target, tasks, shots, draw)
-        model = self._trained(target, method, train, valid, seed)
+            fit = BASELINES[method].fit
+            problems = {task: self._problem(target, task, shots, draw) for task in lacking}
+            return {task: fit(p, self.params.baselines) for task, p in problems.items()}
+        model, size = self.model, 0
+        if method != ZERO_SHOT:
+            tasks = self._asked(target, method, shots)
+            train, valid = self._drawn(target, tasks, shots, draw)
+            model = self._trained(target, method, train, valid, seed)
+            size = model.num_parameters(trained=True)
         told = answers(model, self.shards, target.test)
-        size = model.num_parameters(trained=True)
-        return {task: Prediction(told[task].prediction, size) for task in tasks}
+        return {task: Prediction(told[task].prediction, size) for task in lacking}
 
     def _trained(
         self, target: Target, method: str, train: list[int], valid: list[int], seed: int
@@ -285,7 +292,7 @@ class FewShotEvaluator:
 
 
 def _key(row: dict[str, Any]) -> tuple:
-    return tuple(row[name] for name in ("recording", "method", "shots", "draw", "seed"))
+    return tuple(row[n] for n in ("recording", "task", "method", "shots", "draw", "seed"))
 
 
 def _shots(

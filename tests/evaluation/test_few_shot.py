@@ -10,6 +10,7 @@ from neurofmx.data.cards import load_card
 from neurofmx.data.pool import Chosen
 from neurofmx.data.shards import Shards
 from neurofmx.errors import UserError
+from neurofmx.evaluation import curves as kept
 from neurofmx.evaluation.few_shot import COLUMNS, FewShotEvaluator, FewShotParams
 from neurofmx.models import NeuroFMX
 from neurofmx.training.fit import FitParams
@@ -105,3 +106,20 @@ def test_only_chosen_windows_are_trained_on(evaluator):
     assert chosen.positions("train", [PRETRAINED]).tolist() == []
     assert chosen.positions("valid").tolist() == shards.positions("valid").tolist()
     assert chosen.index_hash != Chosen(shards, {"train": some[:2].tolist()}).index_hash
+
+
+def test_curves_go_on_from_the_rows_that_are_there(evaluator, curves, tmp_path, monkeypatch):
+    half = curves.iloc[: len(curves) // 2]
+    half.to_csv(tmp_path / "curves.csv", index=False)
+    asked = []
+    answer = evaluator._answers
+    monkeypatch.setattr(evaluator, "_answers", lambda *job: asked.append(job) or answer(*job))
+
+    found = kept.curves(evaluator, [LEFT_OUT], tmp_path)
+
+    assert len(found) == len(curves)
+    np.testing.assert_allclose(found["value"], curves["value"], rtol=1e-5)
+    assert 0 < len(asked) < len(list(evaluator.jobs(evaluator._target(LEFT_OUT))))
+    assert "labelled shots" in (tmp_path / "curves.html").read_text()
+    names = {trace.name for trace in kept.picture(found).data}
+    assert names == {"ridge", "logistic", "scratch", "unit_id"}
