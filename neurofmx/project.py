@@ -30,7 +30,12 @@ REPORT = STORAGE / "report" / "index.html"
 OVERALL = "all"  # rows of all recordings together, which RESULTS holds beside those of each
 OURS = "neurofmx"  # its rows in RESULTS; the other methods are shown beside it
 CONTROLS = ("zero_shot", "probe", "untrained", "mean")
-MAIN: dict[str, Callable[..., str]] = {"r2": max, "balanced_accuracy": max, "circular_error": min}
+MAIN: dict[str, Callable[..., str]] = {
+    "r2": max,
+    "balanced_accuracy": max,
+    "circular_error": min,
+    "bits_per_spike": max,
+}
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ from neurofmx.config import StageParams
 from neurofmx.data import store
 from neurofmx.data.cards import Card, load_card
 from neurofmx.data.shards import Shards
+from neurofmx.data.windows import SPLITS
 from neurofmx.errors import DataError, UserError
 from neurofmx.evaluation import (
     BASELINES,
@@ -40,6 +41,7 @@ from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
 from neurofmx.evaluation.levels import UNKNOWN
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.problems import problem
+from neurofmx.evaluation.statistics import contiguous_blocks
 from neurofmx.evaluation.table import (
     COLUMNS,
     OVERALL,
@@ -51,6 +53,8 @@ from neurofmx.evaluation.table import (
     picture,
     scores,
 )
+from neurofmx.evaluation.tasks import SELF_KINDS, TASKS, SelfKind
+from neurofmx.evaluation.told import told_by, told_by_line
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base
@@ -59,6 +63,7 @@ from neurofmx.types import AlignedRecording
 
 STAGE = "evaluate"
 OURS, ZERO_SHOT = "neurofmx", "zero_shot"
+LINE = "line"  # of what is told of inputs: ridge, or between what is seen
 PROBE, UNTRAINED = "probe", "untrained"  # linear readouts of frozen features
 
 
@@ -122,6 +127,44 @@ class Found:
         self.answers.append(Answered(name, problem.task, problem.kind, level, truth, answer))
         self.pictures.append(picture(problem, scored))
 
+    def add_told(
+        self, recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
+    ) -> None:
+        """Score what is told of the inputs themselves, where the suite asks for it."""
+        positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
+        index = shards.index.iloc[positions["test"]]
+        start, stop = (index[side].to_numpy() for side in ("start", "stop"))
+        blocks = contiguous_blocks(start, stop, params.block)
+        subject = _aligned(recording).subject
+        for name in TASKS.list_tasks(dataset=card.name):
+            task = TASKS.get(name)
+            if task.task_type not in SELF_KINDS:
+                continue
+            kind, signal = cast(SelfKind, task.task_type), task.target
+            asked = (shards, positions["test"], kind, signal)
+            told = {OURS: _timed(told_by, decoder.model, *asked)}
+            told[UNTRAINED] = _timed(told_by, decoder.control, *asked)
+            if positions["train"] and positions["valid"]:
+                line = (decoder.control, shards, positions, kind, signal, params.baselines.alphas)
+                told[LINE] = _timed(told_by_line, *line)
+            made = [
+                Score(
+                    recording,
+                    subject,
+                    f"{kind} {signal}",
+                    found.metric,
+                    method,
+                    decoder.level,
+                    found.score(blocks),
+                    seconds,
+                    0 if method == LINE else decoder.model.num_parameters(),
+                )
+                for method, (found, seconds) in told.items()
+                if found.asked.any()
+            ]
+            self.scores += made
+            self.rows += figures(made, params.draws, params.seed)
+
 
 def run(params: Params) -> None:
     """Score every recording that has a model.
@@ -146,6 +189,7 @@ def run(params: Params) -> None:
                 found.statuses.append(base.Status(name, "skipped", key, 0.0, reason))
                 continue
             found.tuned[name] = {}
+            found.add_told(name, decoder, card, shards, params)
             for problem, scored in _examine(name, decoder, card, shards, params):
                 found.add(problem, scored, decoder.level, params)
             spent = round(time.perf_counter() - started, 3)
