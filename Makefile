@@ -45,7 +45,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> torch, the version that constraints.txt pins (some minutes)"
 	@$(PIP) torch
 	@echo "==> NeuroFM-X and what it needs (some minutes)"
-	@$(PIP) -e ".[train,track,search,serve,ibl,bench,dev]"
+	@$(PIP) -e ".[train,track,search,serve,ibl,baselines,bench,dev]"
 	@touch $@
 
 clean:

@@ -83,27 +83,29 @@ def logistic(
     """
     loss = {}
     for c in strengths:
-        p = _probabilities(_fit_logistic(x["train"], y["train"], c), x["valid"], n_classes)
+        p = probabilities(fit_logistic(x["train"], y["train"], c), x["valid"], n_classes)
         # Bounded, so that one class that train lacks does not decide alone.
         p = p.clip(1e-6, 1.0) / p.clip(1e-6, 1.0).sum(axis=1, keepdims=True)
         loss[c] = log_loss(y["valid"], p, labels=np.arange(n_classes))
     best = min(loss, key=loss.__getitem__)
-    final = _fit_logistic(joined(x), joined(y), best)
-    return _probabilities(final, x["test"], n_classes), {"C": best}
+    final = fit_logistic(joined(x), joined(y), best)
+    return probabilities(final, x["test"], n_classes), {"C": best}
 
 
-def _fit_logistic(
+def fit_logistic(
     x: Float[ndarray, "query feature"], y: Float[ndarray, " query"], c: float
 ) -> Pipeline:
+    """Logistic regression on standardised features, C its inverse penalty."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a nearly free fit; valid judges it
         return model.fit(x, y.astype(int))
 
 
-def _probabilities(
+def probabilities(
     model: Pipeline, x: Float[ndarray, "query feature"], n_classes: int
 ) -> Float[ndarray, "query class"]:
+    """Probability of each known class; 0 of one that the model was not shown."""
     p = np.zeros((len(x), n_classes))
     p[:, model.classes_] = model.predict_proba(x)
     return p

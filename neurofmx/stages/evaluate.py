@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from numpy import ndarray
-from pydantic import Field
+from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
 from neurofmx.config import StageParams
@@ -37,6 +37,7 @@ from neurofmx.evaluation import (
     Problem,
     level,
 )
+from neurofmx.evaluation.baselines import chosen
 from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
 from neurofmx.evaluation.levels import UNKNOWN
 from neurofmx.evaluation.probe import probe
@@ -73,14 +74,23 @@ class Params(StageParams):
     Attributes:
         draws: Bootstrap draws of each interval.
         block: Shortest stretch that is drawn whole (s).
-        baselines: What the simple methods choose from.
+        methods: Baselines to hold it against, by name; `simple` stands for all that take seconds,
+            `all` for the networks too.
+        baselines: What the baselines choose from.
         threads: Threads of the processor; small matrices are fastest on one.
     """
 
     draws: int = Field(1000, ge=1000)
     block: float = Field(5.0, gt=0)
+    methods: tuple[str, ...] = ("simple",)
     baselines: BaselineParams = BaselineParams()
     threads: int = 1
+
+    @field_validator("methods")
+    @classmethod
+    def _known(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        chosen(methods)
+        return methods
 
 
 @dataclass(frozen=True)
@@ -249,7 +259,8 @@ def _examine(
             for name, (features, cost) in seen.items():
                 read, spent = _timed(probe, features[each.task], each, params.baselines)
                 scored.append(Scored(name, read, cost + spent))
-            for method, baseline in BASELINES.items():
+            for method in chosen(params.methods):
+                baseline = BASELINES[method]
                 if each.kind in baseline.kinds and baseline.needs(each) is None:
                     fitted, spent = _timed(baseline.fit, each, params.baselines)
                     scored.append(Scored(method, fitted, spent))

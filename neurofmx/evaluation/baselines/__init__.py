@@ -4,6 +4,9 @@ Each baseline is fitted on the train queries of one recording, chooses its setti
 fitted again on both, and answers the test queries. Each is a file's function and a row here.
 """
 
+from collections.abc import Sequence
+
+from neurofmx.evaluation.baselines.attention import transformer
 from neurofmx.evaluation.baselines.base import (
     CLASSES,
     NUMBERS,
@@ -12,9 +15,19 @@ from neurofmx.evaluation.baselines.base import (
     Prediction,
     Problem,
 )
+from neurofmx.evaluation.baselines.embedding import cebra
+from neurofmx.evaluation.baselines.events import poyo
+from neurofmx.evaluation.baselines.lfads import lfads
+from neurofmx.evaluation.baselines.ndt import ndt
 from neurofmx.evaluation.baselines.readouts import logistic, mean, ridge, ridge_centred
+from neurofmx.evaluation.baselines.recurrent import gru
+from neurofmx.evaluation.baselines.sequences import no_counts
 
-__all__ = ["BASELINES", "Baseline", "BaselineParams", "Prediction", "Problem"]
+__all__ = ["BASELINES", "NETWORKS", "Baseline", "BaselineParams", "Prediction", "Problem", "chosen"]
+
+# A minute or more for each recording and task; the others take seconds.
+NETWORKS = ("gru", "transformer", "ndt", "lfads", "cebra", "poyo")
+ANY = (*NUMBERS, *CLASSES)
 
 BASELINES: dict[str, Baseline] = {
     "ridge": Baseline(NUMBERS, "ridge on the present and past bins of every input", ridge),
@@ -22,7 +35,35 @@ BASELINES: dict[str, Baseline] = {
     "logistic": Baseline(
         CLASSES, "logistic regression on log band power and mean counts", logistic
     ),
-    "mean": Baseline(
-        (*NUMBERS, *CLASSES), "train mean or direction, or the commonest class: chance", mean
+    "mean": Baseline(ANY, "train mean or direction, or the commonest class: chance", mean),
+    "gru": Baseline(
+        ANY, "a recurrent network, causal or both ways as valid prefers (Cho 2014)", gru
     ),
+    "transformer": Baseline(ANY, "a causal Transformer (Vaswani 2017)", transformer),
+    "ndt": Baseline(
+        ANY,
+        "Neural Data Transformer (Ye & Pandarinath 2021), its rates read linearly",
+        ndt,
+        no_counts,
+    ),
+    "lfads": Baseline(ANY, "LFADS (Pandarinath 2018), its factors read linearly", lfads, no_counts),
+    "cebra": Baseline(ANY, "CEBRA (Schneider 2023), read by nearest neighbours", cebra),
+    "poyo": Baseline(ANY, "POYO (Azabou 2023) on single spikes", poyo, no_counts),
 }
+
+
+def chosen(methods: Sequence[str]) -> list[str]:
+    """Rows of `BASELINES` by name; `simple` stands for all but `NETWORKS`, `all` for every one.
+
+    Raises:
+        ValueError: A name is unknown; says which there are.
+    """
+    groups = {"all": set(BASELINES), "simple": set(BASELINES) - set(NETWORKS)}
+    unknown = sorted(set(methods) - set(BASELINES) - set(groups))
+    if unknown:
+        raise ValueError(
+            f"no method {', '.join(map(repr, unknown))}; choose from {', '.join(BASELINES)}, or "
+            "simple (all but networks) or all"
+        )
+    named = set().union(*(groups.get(name, {name}) for name in methods))
+    return [name for name in BASELINES if name in named]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from pydantic import Field
 
 from neurofmx.config import Params
 from neurofmx.data.cards import Card
@@ -18,6 +19,34 @@ NUMBERS: tuple[TaskKind, ...] = ("regression", "circular")  # angles by cosine a
 CLASSES: tuple[TaskKind, ...] = ("classification", "ordinal")  # an order is not made use of
 
 
+class NetworkParams(Params):
+    """How baselines that are networks are trained.
+
+    Attributes:
+        steps: Of the optimiser in a full run; there are two, on train and on train and valid.
+        search: Share of the steps that each candidate is given.
+        looks: Times that a run is scored on valid.
+        batch_size: Chunks of a step; POYO, whose tokens are many, takes fewer.
+        chunk: Longest stretch that is seen at once (s); of labels it is the window.
+        rate: Bins a second at most (Hz); of labels frames.
+        lr: Largest learning rate of recurrent networks; attention takes a third.
+        weight_decay: Of matrices.
+        sizes: Widths, each with the dropout that it is tried with.
+        seed: Of weights, dropout and the order of chunks.
+    """
+
+    steps: int = Field(300, ge=1)
+    search: float = Field(0.25, gt=0, le=1)
+    looks: int = Field(5, ge=1)
+    batch_size: int = Field(64, ge=1)
+    chunk: float = Field(4.0, gt=0)
+    rate: float = Field(25.0, gt=0)
+    lr: float = Field(3e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    sizes: tuple[tuple[int, float], ...] = ((64, 0.2), (128, 0.4))
+    seed: int = 0
+
+
 class BaselineParams(Params):
     """What baselines choose from, on the valid split.
 
@@ -27,6 +56,7 @@ class BaselineParams(Params):
         smoothing: Widths of a centred Gaussian (s).
         max_columns: Lags that would make ridge wider than this are left out.
         strengths: Inverse penalties of logistic regression.
+        networks: How those that are networks are trained.
     """
 
     alphas: tuple[float, ...] = (1e1, 1e2, 3e2, 1e3, 3e3, 1e4, 1e5)
@@ -34,6 +64,7 @@ class BaselineParams(Params):
     smoothing: tuple[float, ...] = (0.0, 0.1, 0.4)
     max_columns: int = 2500
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    networks: NetworkParams = NetworkParams()
 
 
 @dataclass(frozen=True)
