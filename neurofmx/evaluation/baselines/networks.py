@@ -32,15 +32,15 @@ BATCH = 64  # chunks that are answered at once
 
 @runtime_checkable
 class Learner(Protocol):
-    """A network on a problem, with what it is taught by.
+    """A network on a problem, with what it is taught by."""
 
-    Attributes:
-        network: What is trained.
-        lr: Its largest learning rate.
-    """
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
 
-    network: nn.Module
-    lr: float
+    @property
+    def lr(self) -> float:
+        """Its largest learning rate."""
 
     def loss(self, bins: Int[Tensor, "batch time"]) -> Float[Tensor, ""]:
         """Of chunks; a bin of −1 is none."""
