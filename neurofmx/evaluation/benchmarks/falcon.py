@@ -219,7 +219,7 @@ def decoder(sessions: Sessions, batch_size: int = 1) -> Any:
     Args:
         batch_size: Files that are decoded side by side.
     """
-    interface = extra("falcon_challenge.interface")
+    interface: Any = extra("falcon_challenge.interface")
 
     class Decoder(interface.BCIDecoder):
         """Streams of the causal model behind FALCON's interface."""

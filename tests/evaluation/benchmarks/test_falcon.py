@@ -16,6 +16,7 @@ from sources import ROOT
 from streams import BIN, DATES, m1_file
 from windows import shards, tiny_model
 
+from neurofmx import cli
 from neurofmx.data import store
 from neurofmx.data.align import align
 from neurofmx.data.cards import load_card
@@ -221,3 +222,19 @@ def test_the_entry_point_of_the_container_gives_the_same_scores(project, scored,
     assert done.returncode == 0, done.stderr[-2000:]
     scores = json.loads(done.stdout.splitlines()[-1])
     assert scores["Held In R2 Mean"] == pytest.approx(scored[0]["Held In R2 Mean"], abs=1e-6)
+
+
+def test_the_command_prints_the_scores(project, scored, monkeypatch, capsys):
+    (project / "params.yaml").write_text("dataset: falcon_m1\nseed: 0\n")
+    if not (project / "datasets").exists():
+        (project / "datasets").symlink_to(ROOT / "datasets")
+    asked = []
+    monkeypatch.setattr(falcon, "evaluate", lambda *a, **k: asked.append((a, k)) or scored[0])
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(sys, "argv", ["neurofmx", "falcon", "data", "--batch-size", "2"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    ((sessions, data, *how), _) = asked[0]
+    assert (len(sessions.known), data, how) == (4, project / "data", ["minival", 2])
+    assert f"Held In R2 Mean: {scored[0]['Held In R2 Mean']:.4f}" in capsys.readouterr().out
