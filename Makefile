@@ -45,7 +45,8 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> torch, the version that constraints.txt pins (some minutes)"
 	@$(PIP) torch
 	@echo "==> NeuroFM-X and what it needs (some minutes)"
-	@$(PIP) -e ".[train,track,search,serve,ibl,baselines,bench,dev]"
+	@$(PIP) -e ".[train,track,search,serve,ibl,baselines,bench,benchmarks,dev]"
+	@$(PIP) --no-deps nlb-tools  # an oracle in tests; it asks for pandas 1.3, and runs with ours
 	@touch $@
 
 clean:

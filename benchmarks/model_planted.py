@@ -21,7 +21,7 @@ from neurofmx.data.parts import join_parts, write_part
 from neurofmx.data.shards import Shards
 from neurofmx.evaluation import METRICS
 from neurofmx.models import ModelParams, NeuroFMX, untrained, vocabulary_of
-from neurofmx.stages.pretrain import configure
+from neurofmx.training.configure import configure
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.inference import answers
 from neurofmx.training.optim import OptimizerParams

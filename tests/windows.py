@@ -94,7 +94,7 @@ def tiny_model(made: Shards, recordings: list[str], seed: int = 0, **changes):
         untrained,
         vocabulary_of,
     )
-    from neurofmx.stages.pretrain import configure
+    from neurofmx.training.configure import configure
 
     sizes = {"d_model": 32, "n_blocks": 1, "d_state": 8, "headdim": 16, "n_latents": 8}
     sizes |= {"latent_dim": 32, "n_layers": 1, "n_heads": 2, "dropout": 0.0}

@@ -9,19 +9,12 @@ from pydantic import Field
 
 from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
-from neurofmx.data.pool import Pool, Windows
+from neurofmx.data.pool import Pool
 from neurofmx.data.shards import Shards
-from neurofmx.modalities import MODALITIES
-from neurofmx.models import (
-    ModelParams,
-    NeuroFMX,
-    SignalSpec,
-    TaskSpec,
-    untrained,
-    vocabulary_of,
-)
+from neurofmx.models import ModelParams, NeuroFMX, untrained, vocabulary_of
 from neurofmx.stages import base
 from neurofmx.training import launch
+from neurofmx.training.configure import configure
 from neurofmx.training.curriculum import Curriculum
 from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.tracking import TrackerName, provenance, track, write_run
@@ -29,7 +22,6 @@ from neurofmx.training.tracking import TrackerName, provenance, track, write_run
 STAGE = "pretrain"
 TRAINED = "trained.json"  # what the ranks leave for the stage
 DOMAINS = {"adversarial", "confusion", "mmd"}
-EVENT = 1e-3  # s; what a spike is said to last
 CODE = (
     "batches.py",
     "data/augment.py",
@@ -156,34 +148,3 @@ def tracked_run(fit: Fit, title: str, params: Any) -> None:
             fit.log, fit.progress.runs = tracked.log, tracked.ids
             write_run(fit.folder / "run.json", tracked.ids, facts)
         fit.run(title)
-
-
-def configure(shards: Windows, model: ModelParams) -> NeuroFMX.Config:
-    """A model's configuration from the windows that it is to read.
-
-    Args:
-        model: What a person chose.
-    """
-    signals = {
-        name: SignalSpec(
-            tokenizer=about["tokenizer"],
-            patch=about["patch"],
-            dt=about["dt"] or EVENT,
-            grid=about["grid"],
-            counts=about["stabilise"],
-            neural=MODALITIES[about["modality"]].neural,
-        )
-        for name, about in sorted(shards.signals.items())
-    }
-    tasks = {
-        name: TaskSpec(
-            kind=task["kind"],
-            outputs=len(task["classes"] if "classes" in task else task["mean"]),
-            mean=task.get("mean", []),
-            scale=task.get("scale", []),
-            classes=task.get("classes", []),
-        )
-        for name, task in shards.tasks.items()
-    }
-    duration = float((shards.index["stop"] - shards.index["start"]).max())
-    return NeuroFMX.Config(model=model, duration=duration, signals=signals, tasks=tasks)
