@@ -4,8 +4,9 @@
 
 Each data set runs in a fresh copy of the project, so nothing is left over from another run. It
 writes benchmarks/recordings/<dataset>.csv (storage/evaluate/results.csv as it is),
-<dataset>-cost.json (seconds and peak memory of each stage), and the table in README.md between its
-two `results` marks.
+<dataset>-cost.json (seconds and peak memory of each stage), the table in README.md between its
+two `results` marks, and docs/results.md, which has every method. Both are made from all data sets
+that are kept; `--tables` makes them anew and runs nothing.
 """
 
 import argparse
@@ -18,13 +19,29 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from measuring import put_between
 from runs import link_data
+
+from neurofmx.project import OVERALL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "recordings"
 MARKS = ("<!-- results -->", "<!-- /results -->")
-DATASETS = ("m1", "hpc", "ssvep", "ca1", "demo")
+DATASETS = (
+    *("m1", "hpc", "ssvep", "ca1", "demo"),
+    *("ca1_days", "heading", "gestures", "decision", "categories", "song"),
+)
+MAIN = ("r2", "balanced_accuracy", "circular_error", "bits_per_spike")
+SHIFTED = "shifted"
+HEAD = """# What was measured
+
+Written by `python benchmarks/recordings.py`, from the tables in
+[benchmarks/recordings/](../benchmarks/recordings); no figure here is typed by hand. Of several
+recordings the median and the range, of one the figure and its 95 % interval (block bootstrap, one
+training seed). Seconds are of one recording: to answer, and for other methods to be fitted too.
+`docs/evaluation.md` says what the methods and levels are. `circular_error` is in degrees, less is
+better."""
 METHODS = ("neurofmx", "ridge", "logistic", "untrained", "mean")
 PARTS = (
     "datasets",
@@ -94,14 +111,51 @@ def table() -> str:
     return "\n".join([*head, *rows])
 
 
+def page() -> str:
+    """Every kept data set: each task's main score by every method, as Markdown."""
+    parts = [HEAD]
+    for dataset in DATASETS:
+        path = RESULTS / f"{dataset}.csv"
+        if path.exists():
+            results = pd.read_csv(path)
+            single = results[(results["recording"] != OVERALL) & results["metric"].isin(MAIN)]
+            card = yaml.safe_load((ROOT / "datasets" / f"{dataset}.yaml").read_text())
+            made_up = " (SYNTHETIC data)" if card.get("synthetic") else ""
+            parts.append(f"## {dataset}{made_up}\n\n{card['title']}.\n\n{_methods(single)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _methods(results: pd.DataFrame) -> str:
+    head = "| task, metric | level (recordings) | method | median | lowest to highest "
+    lines = [head + "| seconds | parameters |", "|---|---|---|---|---|---|---|"]
+    for (task, level, metric), group in results.groupby(["task", "level", "metric"], sort=False):
+        for method, rows in group.groupby("method", sort=False):
+            if method == SHIFTED:
+                continue
+            value = rows["value"].dropna()
+            span = f"{value.min():.3f} to {value.max():.3f}"
+            if len(rows) == 1:
+                low, high = rows["low"].iloc[0], rows["high"].iloc[0]
+                span = f"[{low:.3f}, {high:.3f}]" if pd.notna(low) else ""
+            name = f"**{method}**" if method == METHODS[0] else method
+            lines.append(
+                f"| {task}, {metric} | {level} ({len(rows)}) | {name} | {value.median():.3f} "
+                f"| {span} | {rows['seconds'].median():.3g} | {rows['parameters'].max()} |"
+            )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("datasets", nargs="*", default=DATASETS)
+    parser.add_argument("--tables", action="store_true", help="make the tables anew, run nothing")
     RESULTS.mkdir(exist_ok=True)
-    for dataset in parser.parse_args().datasets:
+    given = parser.parse_args()
+    for dataset in [] if given.tables else given.datasets:
         with tempfile.TemporaryDirectory() as folder:
             run(dataset, Path(folder))
     put_between(MARKS, table())
+    (ROOT / "docs" / "results.md").write_text(page())
 
 
 if __name__ == "__main__":
