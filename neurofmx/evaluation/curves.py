@@ -61,25 +61,30 @@ def picture(table: pd.DataFrame) -> go.Figure:
     titles = [f"{task}, {recording}" for (task, recording), _ in panels]
     figure = make_subplots(len(panels), 1, subplot_titles=titles)
     colours = dict(zip(sorted(table["method"].unique()), _PALETTE * 3, strict=False))
+    shots, told = sorted(set(table["shots"]) - {0}), set()
     for number, (_, rows) in enumerate(panels, start=1):
         for method, own in rows.groupby("method", sort=False):
             values = own.groupby("shots")["value"]
             mean, (low, high) = values.mean(), (values.quantile(q) for q in QUANTILES)
-            at = {"row": number, "col": 1}
-            shown = {"name": method, "legendgroup": method, "showlegend": number == 1}
-            if method == ZERO_SHOT:
-                figure.add_hline(y=mean.iloc[0], line={"dash": "dot", "width": 1}, **at)
-                figure.add_annotation(
-                    x=1, xref="x domain", y=mean.iloc[0], text="zero shot", showarrow=False, **at
-                )
-                continue
+            spread = {"type": "data", "symmetric": False, "thickness": 1}
+            spread |= {"array": high - mean, "arrayminus": mean - low}
+            drawn: dict[str, Any] = {"x": mean.index, "y": mean, "error_y": spread}
+            drawn |= {"mode": "lines+markers", "line": {"color": colours[method]}}
+            if method == ZERO_SHOT:  # the same at every number of shots
+                drawn = {"x": shots, "y": [mean.iloc[0]] * len(shots), "mode": "lines"}
+                drawn["line"] = {"color": colours[method], "dash": "dot"}
             figure.add_scatter(
-                x=mean.index, y=mean, mode="lines+markers", line={"color": colours[method]},
-                error_y={"type": "data", "symmetric": False, "array": high - mean,
-                         "arrayminus": mean - low, "thickness": 1}, **shown, **at,
-            )  # fmt: skip
+                **drawn,
+                name=method,
+                legendgroup=method,
+                showlegend=method not in told,
+                row=number,
+                col=1,
+            )
+            told.add(method)
         figure.update_yaxes(title=rows["metric"].iloc[0], row=number, col=1)
-        figure.update_xaxes(title="labelled shots", type="log", row=number, col=1)
+        ticks = {"tickvals": shots, "ticktext": shots}
+        figure.update_xaxes(title="labelled shots", type="log", row=number, col=1, **ticks)
     figure.update_layout(template="plotly_white", height=360 * len(panels))
     return figure
 

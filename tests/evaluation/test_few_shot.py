@@ -122,4 +122,6 @@ def test_curves_go_on_from_the_rows_that_are_there(evaluator, curves, tmp_path, 
     assert 0 < len(asked) < len(list(evaluator.jobs(evaluator._target(LEFT_OUT))))
     assert "labelled shots" in (tmp_path / "curves.html").read_text()
     names = {trace.name for trace in kept.picture(found).data}
-    assert names == {"ridge", "logistic", "scratch", "unit_id"}
+    assert names == {"ridge", "logistic", "scratch", "unit_id", "zero_shot"}
+    shown = [trace.name for trace in kept.picture(found).data if trace.showlegend]
+    assert sorted(shown) == sorted(names)  # each once
