@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from nlb_tools.evaluation import bits_per_spike
 
 from neurofmx.evaluation.benchmarks import glm
 from neurofmx.evaluation.benchmarks.nlb import _ahead
 from neurofmx.evaluation.benchmarks.nlb_trials import Trials
+from neurofmx.evaluation.metrics.spikes import bits_per_spike
 
 WEIGHT = np.array([[0.8, 0.0, -0.5], [0.0, 0.6, 0.5]])
 TRIALS = Trials(pd.DataFrame(), np.arange(120.0), 10, 0.02, np.zeros(120))

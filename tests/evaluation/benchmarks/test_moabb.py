@@ -19,7 +19,8 @@ from sklearn.pipeline import make_pipeline
 from neurofmx import cli
 from neurofmx.errors import UserError
 from neurofmx.evaluation.benchmarks import moabb
-from neurofmx.evaluation.benchmarks.moabb import NeuroFMXClassifier, csp_lda, evaluate, named
+from neurofmx.evaluation.benchmarks.classifier import NeuroFMXClassifier
+from neurofmx.evaluation.benchmarks.moabb import csp_lda, evaluate, named
 
 RATE, EVENTS = 64.0, ("left_hand", "right_hand")
 SMALL = {"d_model": 32, "n_blocks": 1, "d_state": 8, "headdim": 16, "n_latents": 8}

@@ -8,9 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from latents import HELD_IN, HELD_OUT, card_of, made, stored
-from nlb_tools import evaluation
-from nlb_tools.make_tensors import make_eval_target_tensors, make_train_input_tensors
-from nlb_tools.nwb_interface import NWBDataset
 from sources import ROOT
 from windows import shards, tiny_model
 
@@ -24,6 +21,10 @@ from neurofmx.evaluation.benchmarks.nlb_trials import LAYOUTS, counts_of, layout
 from neurofmx.models import untrained
 from neurofmx.training.fit import Fit, FitParams
 
+REASON = "the oracle is had by `pip install --no-deps nlb_tools`"
+evaluation = pytest.importorskip("nlb_tools.evaluation", reason=REASON)
+make_tensors = pytest.importorskip("nlb_tools.make_tensors", reason=REASON)
+NWBDataset = pytest.importorskip("nlb_tools.nwb_interface", reason=REASON).NWBDataset
 NAME, GROUP = "mc_maze_small", "mc_maze_small_20"
 LAYOUT = LAYOUTS[NAME]
 
@@ -35,7 +36,8 @@ def data(tmp_path_factory):
     train, test, rates = made(folder, n=80)
     card, storage = card_of(ROOT), folder / "storage"
     stored(storage, train, card)
-    shards(storage / "tokenize", [store.read_aligned(storage / "align" / "made.zarr")], card)
+    aligned = store.read_aligned(storage / "align" / "made.zarr")
+    shards(storage / "tokenize", [aligned], card, tokens=30)
     return train, test, rates, card, storage
 
 
@@ -50,7 +52,7 @@ def trained(data, tmp_path_factory):
     """With one that was trained for a moment."""
     windows = Shards(data[4] / "tokenize")
     model = tiny_model(windows, ["made"])
-    params = FitParams(epochs=20, objectives={"masked": 1.0, "decode": 0.5})
+    params = FitParams(epochs=25, objectives={"masked": 1.0, "decode": 0.5})
     fit = Fit(model, windows, ["made"], params, 0, tmp_path_factory.mktemp("fit"))
     fit.run("test")
     fit.model.save_pretrained(data[4] / "pretrain")
@@ -88,7 +90,7 @@ def test_held_out_units_are_told_nearly_as_well_as_from_their_true_rates(data, t
     blank = untrained(trained.model.config, trained.model.vocabulary, 0)
     random = scored(nlb.submission(replace(trained, model=blank)))
     assert ceiling["co-bps"] > 0.5
-    assert ceiling["co-bps"] > ours["co-bps"] > 0.55 * ceiling["co-bps"]
+    assert ceiling["co-bps"] > ours["co-bps"] > 0.6 * ceiling["co-bps"]
     assert ceiling["co-bps"] > simple["co-bps"] > 0.75 * ceiling["co-bps"]
     assert ours["co-bps"] > random["co-bps"]
     assert ceiling["vel R2"] > ours["vel R2"] > random["vel R2"]
@@ -151,7 +153,9 @@ def theirs_of(path, smooth=False):
 def test_trials_and_truth_are_cut_as_the_benchmark_cuts_them(width, data, run):
     dataset = theirs_of(data[0])
     dataset.resample(round(width * 1e3))
-    theirs = make_eval_target_tensors(dataset, NAME, save_file=False, include_psth=False)
+    theirs = make_tensors.make_eval_target_tensors(
+        dataset, NAME, save_file=False, include_psth=False
+    )
     ((group, target),) = theirs.items()
     train, val = (trials_of(run.recording, LAYOUT, (s,), width) for s in ("train", "val"))
     ours = nlb.truth(run, LAYOUT, train, val)
@@ -161,7 +165,7 @@ def test_trials_and_truth_are_cut_as_the_benchmark_cuts_them(width, data, run):
     for name in ("train_behavior", "eval_behavior"):
         # Theirs interpolates what lies before the first and between observed stretches alike.
         np.testing.assert_allclose(ours[name], target[name], atol=1e-4)
-    shown = make_train_input_tensors(dataset, NAME, save_file=False)
+    shown = make_tensors.make_train_input_tensors(dataset, NAME, save_file=False)
     np.testing.assert_array_equal(
         counts_of(run.recording, "spikes", train), shown["train_spikes_heldin"]
     )
@@ -244,11 +248,9 @@ def test_what_is_not_of_the_benchmark_is_refused(data, run, smoothed, tmp_path):
 
 
 def test_layouts_agree_with_the_package():
-    from nlb_tools.make_tensors import PARAMS
-
-    assert set(LAYOUTS) == set(PARAMS)
+    assert set(LAYOUTS) == set(make_tensors.PARAMS)
     for name, layout in LAYOUTS.items():
-        theirs = PARAMS[name]
+        theirs = make_tensors.PARAMS[name]
         cut = theirs["make_params"]
         assert layout.align == cut["align_field"]
         assert (layout.start, layout.stop) == tuple(x / 1e3 for x in cut["align_range"])
