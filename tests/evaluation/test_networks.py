@@ -19,7 +19,10 @@ from neurofmx.evaluation.baselines.supervised import Supervised
 
 BRIEF = BaselineParams(networks=NetworkParams(steps=2, search=0.5, looks=1, sizes=((8, 0.2),)))
 SHORT = NetworkParams(steps=60, search=0.3, looks=3, sizes=((32, 0.2),), batch_size=16, lr=1e-2)
-FEW = {"steps": 50, "search": 0.1, "looks": 1}
+FEW = {
+    "gru": {"steps": 50, "search": 0.1, "looks": 1},
+    "poyo": {"steps": 30, "search": 0.1, "looks": 1, "lr": 3e-3},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +97,7 @@ def test_two_cues_are_told_apart_by_the_spikes(name, tmp_path):
     spikes = card().model_dump(mode="json")["signals"]
     asked = card(signals={n: s for n, s in spikes.items() if n != "lfp"})
     cue = pose(tmp_path / "shards", replace(made, signals=signals), asked, "cue")
-    found = BASELINES[name].fit(cue, BaselineParams(networks=SHORT.model_copy(update=FEW)))
+    found = BASELINES[name].fit(cue, BaselineParams(networks=SHORT.model_copy(update=FEW[name])))
     assert score(cue, found, "accuracy") >= 0.8
 
 

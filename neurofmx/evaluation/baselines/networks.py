@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from neurofmx.errors import UserError
 from neurofmx.evaluation import linear
-from neurofmx.evaluation.baselines import sequences as seq
+from neurofmx.evaluation.baselines import chunks as laid
 from neurofmx.evaluation.baselines.base import NetworkParams, Prediction, Problem
 from neurofmx.evaluation.baselines.sequences import Sequences
 from neurofmx.training.optim import OptimizerParams, optimizers
@@ -32,15 +32,15 @@ BATCH = 64  # chunks that are answered at once
 
 @runtime_checkable
 class Learner(Protocol):
-    """A network on a problem, with what it is taught by.
+    """A network on a problem, with what it is taught by."""
 
-    Attributes:
-        network: What is trained.
-        lr: Its largest learning rate.
-    """
+    @property
+    def network(self) -> nn.Module:
+        """What is trained."""
 
-    network: nn.Module
-    lr: float
+    @property
+    def lr(self) -> float:
+        """Its largest learning rate."""
 
     def loss(self, bins: Int[Tensor, "batch time"]) -> Float[Tensor, ""]:
         """Of chunks; a bin of −1 is none."""
@@ -58,18 +58,20 @@ def tuned(
     """A trained learner and what was chosen on valid: its setting, the steps, the score there."""
     search = max(1, round(params.search * params.steps))
 
-    def best(setting: Setting, steps: int) -> tuple[float, int]:
+    def best(setting: Setting, steps: int, looks: int) -> tuple[float, int]:
         learner, found = _made(make, setting, ("train",), params), (-np.inf, steps)
-        for step in train(learner, data, ("train",), params, steps, steps):
+        for step in train(learner, data, ("train",), params, (steps, steps), looks):
             found = max(found, (score(data, learner.answers("valid")), step))
         return found
 
-    scores = [best(setting, search)[0] for setting in candidates] if len(candidates) > 1 else [0.0]
+    scores = (
+        [best(setting, search, 1)[0] for setting in candidates] if len(candidates) > 1 else [0.0]
+    )
     chosen = candidates[int(np.argmax(scores))]
-    reached, stop = best(chosen, params.steps)
+    reached, stop = best(chosen, params.steps, params.looks)
     both = ("train", "valid")
     learner = _made(make, chosen, both, params)
-    for _ in train(learner, data, both, params, params.steps, stop):
+    for _ in train(learner, data, both, params, (params.steps, stop), 1):
         pass
     return learner, chosen | {"steps": stop, "valid": round(reached, 4)}
 
@@ -87,22 +89,27 @@ def train(
     data: Sequences,
     splits: tuple[str, ...],
     params: NetworkParams,
-    steps: int,
-    stop: int,
+    steps: tuple[int, int],
+    looks: int,
 ) -> Iterator[int]:
-    """Train up to step `stop` of `steps`, and pause at each look, with the steps taken so far."""
+    """Train, and pause at each of the looks, with the number of steps taken so far.
+
+    Args:
+        steps: That the learning rate is laid out for, and the one to stop at.
+    """
+    whole, stop = steps
     optimizer = OptimizerParams(lr=learner.lr, weight_decay=params.weight_decay)
     (adam,) = optimizers(learner.network.named_parameters(), optimizer)
     chunks = batches(data, splits, params)
     for step in range(stop):
         for group in adam.param_groups:
-            group["lr"] = learner.lr * optimizer.rate(step, steps)
+            group["lr"] = learner.lr * optimizer.rate(step, whole)
         learner.network.train()
         adam.zero_grad()
         learner.loss(next(chunks)).backward()
         nn.utils.clip_grad_norm_(learner.network.parameters(), optimizer.clip)
         adam.step()
-        if step + 1 == stop or (step + 1) % max(1, steps // params.looks) == 0:
+        if step + 1 == stop or (step + 1) % max(1, whole // looks) == 0:
             learner.network.eval()
             yield step + 1
 
@@ -115,7 +122,7 @@ def batches(
     runs = np.concatenate([data.asked[split].runs for split in splits])
     length = chunk_length(data, params)
     while True:
-        chunks = seq.anew(runs, length, rng)
+        chunks = laid.anew(runs, length, rng)
         for part in np.array_split(chunks, -(-len(chunks) // params.batch_size)):
             yield torch.as_tensor(part, device=torch.get_default_device())
 
@@ -139,13 +146,13 @@ def outputs(
         best: A bin is answered by the chunk in which it lies nearest to this share of the chunk.
     """
     runs, length = np.unique(data.asked[split].runs, axis=0), chunk_length(data, params)
-    chunks = seq.overlapping(runs, length)
+    chunks = laid.overlapping(runs, length)
     with torch.no_grad():
         parts = [
             forward(torch.as_tensor(part, device=torch.get_default_device())).cpu().numpy()
             for part in np.array_split(chunks, -(-len(chunks) // BATCH))
         ]
-    chunk, place = seq.placed(chunks, data.n, round(best * (length - 1)))
+    chunk, place = laid.placed(chunks, data.n, round(best * (length - 1)))
     said = np.concatenate(parts)[chunk, place]
     inside = np.zeros(data.n, bool)
     inside[data.bins([split])] = True
