@@ -141,6 +141,43 @@ def run(
 
 
 @app.command()
+def few_shot(
+    settings: Annotated[
+        Path | None, typer.Argument(help="YAML file of shots, draws, methods and so on.")
+    ] = None,
+    recordings: Annotated[
+        list[str] | None, typer.Option("--recording", help="Repeatable; else the card's adapt.")
+    ] = None,
+) -> None:
+    """Draw curves of scores over labelled shots, for recordings that pretraining never saw."""
+    content = read_yaml(settings) if settings else {}
+    os.chdir(project.find_root(Path.cwd()))
+    from neurofmx.evaluation.curves import curves  # late: torch takes seconds
+    from neurofmx.evaluation.few_shot import FewShotEvaluator, FewShotParams
+    from neurofmx.models import NeuroFMX
+
+    params = build(FewShotParams, content, str(settings or "few-shot"))
+    card = project.chosen_card()
+    chosen = recordings or card.adapt
+    if not chosen:
+        raise UserError(
+            f"the card {card.name} keeps no recording out of pretraining (`adapt`), so there is "
+            "none to draw few shots from; name some there and run the pipeline until pretrain"
+        )
+    model = NeuroFMX.from_pretrained(project.STORAGE / "pretrain")
+    folder = project.STORAGE / "few_shot" / card.name
+    table = curves(
+        FewShotEvaluator(model, card, project.STORAGE, params), chosen, folder, console.print
+    )
+    shown = table.groupby(["task", "metric", "method", "shots"])["value"].agg(["mean", "size"])
+    for (task, metric, method, shots), row in shown.iterrows():
+        console.print(
+            f"{task}  {metric}  {method}, {shots} shots: {row['mean']:.3f} ({row['size']:.0f})"
+        )
+    console.print(f"Table and curves: {folder.resolve()}")
+
+
+@app.command()
 def compare(
     a: Annotated[str, typer.Argument(help="Branch, tag, commit, experiment or CSV file.")] = "HEAD",
     b: Annotated[str, typer.Argument(help="The same; workspace is what lies here.")] = "workspace",

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,13 @@ RESULTS = STORAGE / "evaluate" / "results.csv"
 REPORT = STORAGE / "report" / "index.html"
 OVERALL = "all"  # rows of all recordings together, which RESULTS holds beside those of each
 OURS = "neurofmx"  # its rows in RESULTS; the other methods are shown beside it
+CONTROLS = ("zero_shot", "probe", "untrained", "mean")
+MAIN: dict[str, Callable[..., str]] = {
+    "r2": max,
+    "balanced_accuracy": max,
+    "circular_error": min,
+    "bits_per_spike": max,
+}
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
@@ -164,30 +171,44 @@ def comparison_table(comparison: Any, names: tuple[str, str], rows: int) -> Tabl
 
 
 def results_table(card: Card) -> Table:
-    """Our figures with their intervals, and those of every other method beside them.
+    """Our main figures with their intervals, beside the best of the other methods and controls.
 
     Several recordings share a row: their median and, for ours, the lowest and highest.
     """
     with RESULTS.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["recording"] != OVERALL]
-    methods = dict.fromkeys(row["method"] for row in rows)
-    others = [name for name in methods if name not in (OURS, "shifted")]  # a null: in the report
     title = f"{card.name} (SYNTHETIC data)" if card.synthetic else card.name
     table = Table(title=title)
-    for column in ("task", "level", "metric", OURS):
+    for column in ("task", "level", "metric", OURS, "best other"):
         table.add_column(column, no_wrap=True)
-    for column in others:
+    shown = [name for name in CONTROLS if any(row["method"] == name for row in rows)]
+    for column in shown:
         table.add_column(column.replace("_", " "))
     figures: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
     for row in rows:
-        key = tuple(row[column] for column in ("task", "level", "metric"))
-        figures.setdefault(key, {}).setdefault(row["method"], []).append(row)
+        if row["metric"] in MAIN:
+            key = tuple(row[column] for column in ("task", "level", "metric"))
+            figures.setdefault(key, {}).setdefault(row["method"], []).append(row)
     for (task, level, metric), by_method in figures.items():
         ours = by_method.get(OURS, [])
-        cells = [task, f"{level} ({len(ours)})", metric, _figure(ours)]
-        cells += [_figure(by_method.get(method, []), interval=False) for method in others]
+        cells = [task, f"{level} ({len(ours)})", metric, _figure(ours), _best(by_method, metric)]
+        cells += [_figure(by_method.get(method, []), interval=False) for method in shown]
         table.add_row(*(escape(cell) for cell in cells))
     return table
+
+
+def _best(by_method: dict[str, list[dict[str, str]]], metric: str) -> str:
+    """The other method with the best median, and that."""
+    medians = {
+        name: median(values)
+        for name, rows in by_method.items()
+        if name not in (OURS, "shifted", *CONTROLS)
+        and (values := [float(row["value"]) for row in rows if row["value"]])
+    }
+    if not medians:
+        return "–"
+    name = MAIN[metric](medians, key=medians.__getitem__)
+    return f"{medians[name]:.3f} {name}"
 
 
 def _figure(rows: list[dict[str, str]], interval: bool = True) -> str:

@@ -282,6 +282,7 @@ def test_results_show_ours_with_its_interval_beside_the_others(folder):
     rows = """\
 dataset,recording,task,metric,method,level,value,low,high
 demo,c,speed,r2,ridge,recording,0.5,,
+demo,c,speed,r2,kalman,recording,0.6,,
 demo,c,speed,r2,neurofmx,recording,0.91,0.88,0.93
 demo,c,speed,r2,untrained,recording,,,
 demo,c,speed,r2[x],neurofmx,recording,-0.2,-0.3,-0.1
@@ -299,12 +300,12 @@ demo,all,speed,r2,neurofmx,trial,0.9,0.1,1.0
     assert "SYNTHETIC" in str(table.title)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns == {
-        "task": ["speed"] * 3,
-        "level": ["recording (1)", "recording (1)", "trial (2)"],
-        "metric": ["r2", r"r2\[x]", "r2"],  # escaped: rich would take [x] for a style
-        "neurofmx": ["0.910 [0.880, 0.930]", "-0.200 [-0.300, -0.100]", "0.700 (0.600 to 0.800)"],
-        "ridge": ["0.500", "", "0.400"],
-        "untrained": ["–", "", ""],
+        "task": ["speed"] * 2,
+        "level": ["recording (1)", "trial (2)"],
+        "metric": ["r2"] * 2,
+        "neurofmx": ["0.910 [0.880, 0.930]", "0.700 (0.600 to 0.800)"],
+        "best other": ["0.600 kalman", "0.400 ridge"],
+        "untrained": ["–", ""],
     }
     assert "SYNTHETIC" not in str(
         project.results_table(card.model_copy(update={"synthetic": False})).title

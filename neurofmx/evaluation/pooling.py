@@ -136,9 +136,10 @@ def _joined(parts: list[Signal], offsets: list[float]) -> Signal:
     if isinstance(first, Samples):
         return _joined_samples(parts, offsets)
     if isinstance(first, Events):
-        times = [p.times + o for p, o in zip(parts, offsets, strict=True)]  # type: ignore[union-attr]
-        index = [p.index for p in parts]  # type: ignore[union-attr]
-        return replace(first, times=np.concatenate(times), index=np.concatenate(index))
+        events = [part for part in parts if isinstance(part, Events)]
+        times = [e.times + o for e, o in zip(events, offsets, strict=True)]
+        index = np.concatenate([e.index for e in events])
+        return replace(first, times=np.concatenate(times), index=index)
     assert isinstance(first, Intervals)
     start, stop = (
         np.concatenate([getattr(p, side) + o for p, o in zip(parts, offsets, strict=True)])

@@ -21,7 +21,7 @@ def problem(
     """None where some split asks nothing.
 
     A recording that is tested as a whole is posed with those that are trained on and have the same
-    channels; where there are none, every split but test is empty, and only the model can answer.
+    channels; where there are none, it has test alone, and only a model can answer.
 
     Args:
         aligned: Reads a recording.
@@ -29,11 +29,11 @@ def problem(
     own = "train" in card.split.parts(recording)
     others = [] if own else partners(recording, card, shards)
     sources = {split: [recording] if own or split == "test" else others for split in SPLITS}
-    positions = {s: shards.positions(s, names).tolist() for s, names in sources.items()}
+    positions = {s: shards.positions(s, names).tolist() for s, names in sources.items() if names}
     queries = {s: read_queries(shards, task, p) for s, p in positions.items() if p}
-    if not all(len(queries.get(split, ())) for split in SPLITS):
+    if not all(len(queries.get(split, ())) for split in positions):
         return None
-    if own:
+    if own or not others:
         return Problem(aligned(recording), card, task, shards, positions, queries)
     whole = pooled([*map(aligned, others), aligned(recording)], card, task)
     moved: dict[str, Queries] = {}

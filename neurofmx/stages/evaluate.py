@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,8 @@ from neurofmx.evaluation.baselines import chosen
 from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
 from neurofmx.evaluation.levels import UNKNOWN
 from neurofmx.evaluation.probe import probe
-from neurofmx.evaluation.queries import read_queries
+from neurofmx.evaluation.problems import problem
+from neurofmx.evaluation.statistics import contiguous_blocks
 from neurofmx.evaluation.table import (
     COLUMNS,
     OVERALL,
@@ -53,6 +54,8 @@ from neurofmx.evaluation.table import (
     picture,
     scores,
 )
+from neurofmx.evaluation.tasks import SELF_KINDS, TASKS, SelfKind
+from neurofmx.evaluation.told import told_by, told_by_line
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base
@@ -60,7 +63,9 @@ from neurofmx.training.inference import Answers, answers
 from neurofmx.types import AlignedRecording
 
 STAGE = "evaluate"
-OURS, UNTRAINED = "neurofmx", "untrained"
+OURS, ZERO_SHOT = "neurofmx", "zero_shot"
+LINE = "line"  # of what is told of inputs: ridge, or between what is seen
+PROBE, UNTRAINED = "probe", "untrained"  # linear readouts of frozen features
 
 
 class Params(StageParams):
@@ -93,11 +98,13 @@ class Decoder:
     """The model of a recording.
 
     Attributes:
-        level: What was held out from pretraining.
+        core: As pretraining left it: the model itself where nothing was adapted.
         control: The same architecture with its initial weights.
+        level: What was held out from pretraining.
     """
 
     model: NeuroFMX
+    core: NeuroFMX
     control: NeuroFMX
     level: Level
 
@@ -130,6 +137,44 @@ class Found:
         self.answers.append(Answered(name, problem.task, problem.kind, level, truth, answer))
         self.pictures.append(picture(problem, scored))
 
+    def add_told(
+        self, recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
+    ) -> None:
+        """Score what is told of the inputs themselves, where the suite asks for it."""
+        positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
+        index = shards.index.iloc[positions["test"]]
+        start, stop = (index[side].to_numpy() for side in ("start", "stop"))
+        blocks = contiguous_blocks(start, stop, params.block)
+        subject = _aligned(recording).subject
+        for name in TASKS.list_tasks(dataset=card.name):
+            task = TASKS.get(name)
+            if task.task_type not in SELF_KINDS:
+                continue
+            kind, signal = cast(SelfKind, task.task_type), task.target
+            asked = (shards, positions["test"], kind, signal)
+            told = {OURS: _timed(told_by, decoder.model, *asked)}
+            told[UNTRAINED] = _timed(told_by, decoder.control, *asked)
+            if positions["train"] and positions["valid"]:
+                line = (decoder.control, shards, positions, kind, signal, params.baselines.alphas)
+                told[LINE] = _timed(told_by_line, *line)
+            made = [
+                Score(
+                    recording,
+                    subject,
+                    f"{kind} {signal}",
+                    found.metric,
+                    method,
+                    decoder.level,
+                    found.score(blocks),
+                    seconds,
+                    0 if method == LINE else decoder.model.num_parameters(),
+                )
+                for method, (found, seconds) in told.items()
+                if found.asked.any()
+            ]
+            self.scores += made
+            self.rows += figures(made, params.draws, params.seed)
+
 
 def run(params: Params) -> None:
     """Score every recording that has a model.
@@ -149,11 +194,12 @@ def run(params: Params) -> None:
         shards, found = Shards(base.STORAGE / "tokenize"), Found()
         for name, key in sorted(base.read_manifest("tokenize")["outputs"].items()):
             started, decoder = time.perf_counter(), _decoder(name, card, params.seed)
-            if decoder is None:
-                reason = "kept out of pretraining, and adapt left no model for it"
+            if isinstance(decoder, str):
+                reason = decoder
                 found.statuses.append(base.Status(name, "skipped", key, 0.0, reason))
                 continue
             found.tuned[name] = {}
+            found.add_told(name, decoder, card, shards, params)
             for problem, scored in _examine(name, decoder, card, shards, params):
                 found.add(problem, scored, decoder.level, params)
             spent = round(time.perf_counter() - started, 3)
@@ -162,18 +208,19 @@ def run(params: Params) -> None:
         report.values |= _summary(_write(found, params))
 
 
-def _decoder(recording: str, card: Card, seed: int) -> Decoder | None:
-    """The pretrained model, the adapted one where pretraining left the recording out, or None."""
-    model, seen = (
-        NeuroFMX.from_pretrained(base.STORAGE / "pretrain"),
-        base.read_manifest("pretrain"),
-    )
-    if recording not in seen["recordings"]:
-        if recording not in base.read_manifest("adapt")["outputs"]:
-            return None
-        model = load_adapter(model, base.STORAGE / "adapt" / recording)
+def _decoder(recording: str, card: Card, seed: int) -> Decoder | str:
+    """The pretrained model, the adapted one where there is one, or why there is neither."""
+    parts, seen = card.split.parts(recording), base.read_manifest("pretrain")
+    if "test" not in parts:
+        return "trained on as a whole: the card tests other recordings"
+    core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
+    model = core
+    if recording in base.read_manifest("adapt")["outputs"]:
+        model = load_adapter(core, base.STORAGE / "adapt" / recording)
+    elif recording not in seen["recordings"] and "train" in parts:
+        return "kept out of pretraining, and adapt left no model for it"
     control = untrained(model.config, model.vocabulary, seed)
-    return Decoder(model, control, held_out(recording, seen, card.name))
+    return Decoder(model, core, control, held_out(recording, seen, card.name))
 
 
 def held_out(recording: str, seen: dict[str, Any], dataset: str) -> Level:
@@ -195,46 +242,53 @@ def _examine(
     recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
 ) -> Iterator[tuple[Problem, list[Scored]]]:
     """Each task of a recording with what every method answers."""
-    positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
-    aligned = store.read(base.STORAGE / "align" / f"{recording}.zarr")
-    assert isinstance(aligned, AlignedRecording)
-    ours, cost = _timed(answers, decoder.model, shards, positions["test"])
-    control, control_cost = _timed(_features, decoder.control, shards, positions)
-    size = sum(p.numel() for p in decoder.model.parameters())
-    for task in card.tasks:
-        queries = {split: read_queries(shards, task, positions[split]) for split in SPLITS}
-        if not all(len(asked) for asked in queries.values()):
-            continue  # the recording does not show this task in every split
-        problem = Problem(aligned, card, task, shards, positions, queries)
-        found = ours[task]
-        _check_order(found, problem)
-        read, spent = _timed(probe, control[task], problem, params.baselines)
-        scored = [
-            Scored(OURS, Prediction(found.prediction, size, spread=found.spread), cost),
-            Scored(UNTRAINED, read, control_cost + spent),
-        ]
-        for method in chosen(params.methods):
-            baseline = BASELINES[method]
-            if problem.kind in baseline.kinds and baseline.needs(problem) is None:
-                fitted, spent = _timed(baseline.fit, problem, params.baselines)
-                scored.append(Scored(method, fitted, spent))
-        yield problem, scored
+    posed = [problem(recording, task, card, shards, _aligned) for task in card.tasks]
+    problems = [each for each in posed if each is not None]  # others are not shown in every split
+    if not problems:
+        return
+    test = problems[0].positions["test"]
+    models = {OURS: decoder.model}
+    if decoder.core is not decoder.model:
+        models[ZERO_SHOT] = decoder.core
+    told = {name: _timed(answers, model, shards, test) for name, model in models.items()}
+    frozen = {PROBE: decoder.core, UNTRAINED: decoder.control}
+    seen = {n: _timed(_features, m, shards, problems[0].positions) for n, m in frozen.items()}
+    for each in problems:
+        scored = [_told(name, models[name], *told[name], each) for name in models]
+        if "train" in each.queries:
+            for name, (features, cost) in seen.items():
+                read, spent = _timed(probe, features[each.task], each, params.baselines)
+                scored.append(Scored(name, read, cost + spent))
+            for method in chosen(params.methods):
+                baseline = BASELINES[method]
+                if each.kind in baseline.kinds and baseline.needs(each) is None:
+                    fitted, spent = _timed(baseline.fit, each, params.baselines)
+                    scored.append(Scored(method, fitted, spent))
+        yield each, scored
+
+
+def _told(
+    method: str, model: NeuroFMX, told: dict[str, Answers], seconds: float, problem: Problem
+) -> Scored:
+    """What a model answers; every method answers the same queries in the same order."""
+    found, asked = told[problem.task], problem.queries["test"].time
+    assert len(found.time) == len(asked), (len(found.time), len(asked))
+    moved = asked - asked[0] + found.time[0]  # one that is tested as a whole has another clock
+    assert np.abs(found.time - moved).max() < 1e-3, "the model answered other instants"
+    size = model.num_parameters()
+    return Scored(method, Prediction(found.prediction, size, spread=found.spread), seconds)
+
+
+def _aligned(recording: str) -> AlignedRecording:
+    return store.read_aligned(base.STORAGE / "align" / f"{recording}.zarr")
 
 
 def _features(
     model: NeuroFMX, shards: Shards, positions: dict[str, list[int]]
 ) -> dict[str, dict[str, Float[ndarray, "_query width"]]]:
     """By task and split, what the heads read."""
-    found = {split: answers(model, shards, positions[split]) for split in SPLITS}
-    tasks = found["train"]
-    return {task: {split: found[split][task].features for split in SPLITS} for task in tasks}
-
-
-def _check_order(found: Answers, problem: Problem) -> None:
-    """Every method answers the same queries in the same order."""
-    asked = problem.queries["test"].time
-    assert len(found.time) == len(asked), (len(found.time), len(asked))
-    assert np.abs(found.time - asked).max() < 1e-3, "the model answered other instants"
+    found = {split: answers(model, shards, rows) for split, rows in positions.items()}
+    return {task: {s: found[s][task].features for s in found} for task in found["test"]}
 
 
 def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:

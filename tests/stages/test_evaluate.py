@@ -12,10 +12,10 @@ from neurofmx.errors import DataError, UserError
 from neurofmx.evaluation import METRICS
 from neurofmx.evaluation.comparisons import NULLS, TESTS
 from neurofmx.evaluation.table import COLUMNS, OVERALL
+from neurofmx.models import vocabulary_of
 from neurofmx.models.adapter_files import save_adapter
 from neurofmx.models.adapters import AdapterOptions, adapt
 from neurofmx.stages import base, evaluate
-from neurofmx.stages.pretrain import vocabulary
 
 BOTH = [PRETRAINED, LEFT_OUT]
 
@@ -39,7 +39,7 @@ def results(project):
 def test_every_method_has_a_row_for_every_figure_of_its_kind(results):
     assert list(results.columns) == list(COLUMNS)
     methods = results.groupby("metric")["method"].agg(set)
-    always = {"neurofmx", "untrained", "mean", "shifted"}
+    always = {"neurofmx", "probe", "untrained", "mean", "shifted"}
     for metric in ("r2", "r2[0]", "r2[1]", "r2_weighted", "pearson", "mse"):
         assert methods[metric] == always | {"ridge", "ridge_centred"}
     for metric in ("accuracy", "balanced_accuracy", "auc", "f1", "kappa"):
@@ -175,7 +175,7 @@ def test_another_animal_is_held_out_as_such(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_storage(tmp_path)
     core = tiny_model(Shards(base.STORAGE / "tokenize"), [PRETRAINED], 1)
-    known = vocabulary(Shards(base.STORAGE / "tokenize"), [LEFT_OUT])
+    known = vocabulary_of(Shards(base.STORAGE / "tokenize"), [LEFT_OUT])
     target, options = base.folder("adapt") / LEFT_OUT, AdapterOptions()
     target.mkdir()
     save_adapter(target, adapt(core, known, "unit_id", 0, options), core, "unit_id", options)

@@ -81,4 +81,4 @@ def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):
     pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT, beside=[str(other)]))
     assert {r for r, _ in pretrained().vocabulary["spikes"].keys} == {"a", "c"}
     assert base.read_manifest("pretrain")["recordings"] == ["a"]
-    assert base.read_manifest("pretrain")["beside"] == {"c": "made"}
+    assert base.read_manifest("pretrain")["beside"] == {"c": "other"}

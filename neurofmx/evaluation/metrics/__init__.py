@@ -2,9 +2,17 @@
 
 from neurofmx.evaluation.metrics import classes, numbers
 from neurofmx.evaluation.metrics.base import BlockScore, Metric
+from neurofmx.types import TaskKind
 
-__all__ = ["METRICS", "BlockScore", "Metric"]
+__all__ = ["MAIN", "METRICS", "BlockScore", "Metric"]
 
+# The score that a task is told by where there is room for one.
+MAIN: dict[TaskKind, str] = {
+    "regression": "r2",
+    "classification": "balanced_accuracy",
+    "ordinal": "balanced_accuracy",
+    "circular": "circular_error",
+}
 METRICS: dict[str, Metric] = {
     "r2": Metric(
         ("regression",),

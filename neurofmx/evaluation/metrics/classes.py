@@ -54,7 +54,7 @@ def auc(truth: Truth, prediction: Probabilities, blocks: Blocks) -> BlockScore:
     wins, hits, rest = (np.stack(part) for part in zip(*parts, strict=True))
 
     def figures(counts: Real[ndarray, "*draw block"]) -> One:
-        won = np.einsum("...b,kbc,...c->...k", counts, wins, counts, optimize=True)
+        won = np.stack([((counts @ of_class) * counts).sum(-1) for of_class in wins], axis=-1)
         return _mean_of_known(ratio(won, (counts @ hits.T) * (counts @ rest.T)))
 
     return BlockScore(n, figures)

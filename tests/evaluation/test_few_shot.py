@@ -1,0 +1,125 @@
+"""Curves over shots: nested, never beyond the K shots, and the same when they go on."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from stored import LEFT_OUT, PRETRAINED, make_storage
+
+from neurofmx.config import build
+from neurofmx.data.cards import load_card
+from neurofmx.data.pool import Chosen
+from neurofmx.data.shards import Shards
+from neurofmx.errors import UserError
+from neurofmx.evaluation import curves as kept
+from neurofmx.evaluation.few_shot import COLUMNS, FewShotEvaluator, FewShotParams
+from neurofmx.models import NeuroFMX
+from neurofmx.training.fit import FitParams
+
+PARAMS = FewShotParams(
+    shots=(2, 12),
+    draws=2,
+    seeds=1,
+    methods=("ridge", "logistic", "scratch", "unit_id"),
+    fit=FitParams(epochs=2, batch_size=8),
+    scratch=FitParams(epochs=2, batch_size=8),
+)
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory):
+    """Of a storage whose `made-2` was never trained on. Not to be written to."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_storage(folder)
+        model = NeuroFMX.from_pretrained("storage/pretrain")
+        yield FewShotEvaluator(model, load_card("made"), params=PARAMS)
+
+
+@pytest.fixture(scope="module")
+def curves(evaluator):
+    return evaluator.evaluate([LEFT_OUT])
+
+
+def test_each_method_draw_and_number_of_shots_has_a_row(curves):
+    assert list(curves) == list(COLUMNS)
+    found = curves.groupby(["task", "method", "shots"]).size()
+    assert set(curves["shots"]) == {0, 2, 12}
+    assert found["velocity", "ridge", 2] == 2
+    assert found["velocity", "unit_id", 12] == 2
+    assert found["cue", "logistic", 12] == 2
+    assert found["cue", "zero_shot", 0] == 1
+    assert ("cue", "ridge") not in {key[:2] for key in found.index}
+    assert curves["value"].notna().all()
+
+
+def test_more_shots_decode_better(curves):
+    ridge = curves[curves["method"] == "ridge"].groupby("shots")["value"].mean()
+    assert ridge[12] > ridge[2]
+    assert ridge[12] > 0.5
+
+
+def test_smaller_sets_are_parts_of_larger_ones_and_nobody_sees_more(evaluator):
+    target = evaluator._target(LEFT_OUT)
+    whole = set(evaluator.shards.positions("train", [LEFT_OUT]).tolist())
+    for draw in range(3):
+        few, more = (
+            {w for part in evaluator._drawn(target, ["velocity"], k, draw) for w in part}
+            for k in (2, 12)
+        )
+        assert few < more < whole
+    one, other = (evaluator._drawn(target, ["velocity"], 2, draw) for draw in (0, 1))
+    assert one != other
+
+
+def test_of_classes_as_many_of_each_are_drawn(evaluator):
+    target = evaluator._target(LEFT_OUT)
+    train, valid = evaluator._drawn(target, ["cue"], 3, 0)
+    shots = [k for k, shot in enumerate(target.shots) if set(shot) & {*train, *valid}]
+    assert sorted(np.bincount([target.labels["cue"][k] for k in shots])) == [3, 3]
+
+
+def test_what_was_computed_is_not_computed_again(evaluator, curves, monkeypatch):
+    told = []
+    monkeypatch.setattr(evaluator, "_answers", None)  # calling it would fail
+    again = evaluator.evaluate([LEFT_OUT], done=curves, tell=told.append)
+    pd.testing.assert_frame_equal(again, curves)
+    assert not told
+
+
+def test_a_recording_that_was_trained_on_is_refused(evaluator):
+    with pytest.raises(UserError, match=f"the model was trained on '{PRETRAINED}'"):
+        evaluator.evaluate([PRETRAINED])
+
+
+def test_an_unknown_method_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"unknown magic; choose from scratch, unit_id, lora"):
+        build(FewShotParams, {"methods": ["magic"]}, "few_shot")
+
+
+def test_only_chosen_windows_are_trained_on(evaluator):
+    shards = Shards("storage/tokenize")
+    some = shards.positions("train", [LEFT_OUT])[3:6]
+    chosen = Chosen(shards, {"train": some.tolist()})
+
+    assert chosen.positions("train").tolist() == some.tolist()
+    assert chosen.positions("train", [PRETRAINED]).tolist() == []
+    assert chosen.positions("valid").tolist() == shards.positions("valid").tolist()
+    assert chosen.index_hash != Chosen(shards, {"train": some[:2].tolist()}).index_hash
+
+
+def test_curves_go_on_from_the_rows_that_are_there(evaluator, curves, tmp_path, monkeypatch):
+    half = curves.iloc[: len(curves) // 2]
+    half.to_csv(tmp_path / "curves.csv", index=False)
+    asked = []
+    answer = evaluator._answers
+    monkeypatch.setattr(evaluator, "_answers", lambda *job: asked.append(job) or answer(*job))
+
+    found = kept.curves(evaluator, [LEFT_OUT], tmp_path)
+
+    assert len(found) == len(curves)
+    np.testing.assert_allclose(found["value"], curves["value"], rtol=1e-5)
+    assert 0 < len(asked) < len(list(evaluator.jobs(evaluator._target(LEFT_OUT))))
+    assert "labelled shots" in (tmp_path / "curves.html").read_text()
+    names = {trace.name for trace in kept.picture(found).data}
+    assert names == {"ridge", "logistic", "scratch", "unit_id"}
