@@ -73,6 +73,14 @@ def test_another_seed_is_another_network(made):
     assert not np.allclose(*values)
 
 
+@pytest.mark.parametrize("name", ["gru", "cebra"])
+def test_a_fit_leaves_the_draws_of_others_alone(name, made):
+    before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    BASELINES[name].fit(made["cue"], BRIEF)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
+
+
 def test_gru_reads_a_dynamical_system_as_well_as_ridge(turning):
     ridge = BASELINES["ridge"].fit(turning, BaselineParams())
     found = BASELINES["gru"].fit(turning, BaselineParams(networks=SHORT))

@@ -56,24 +56,27 @@ def tuned(
     data: Sequences, params: NetworkParams, candidates: list[Setting], make: Make
 ) -> tuple[Learner, Setting]:
     """A trained learner and what was chosen on valid: its setting, the steps, the score there."""
-    search = max(1, round(params.search * params.steps))
-
-    def best(setting: Setting, steps: int, looks: int) -> tuple[float, int]:
-        learner, found = _made(make, setting, ("train",), params), (-np.inf, steps)
-        for step in train(learner, data, ("train",), params, (steps, steps), looks):
-            found = max(found, (score(data, learner.answers("valid")), step))
-        return found
-
-    scores = (
-        [best(setting, search, 1)[0] for setting in candidates] if len(candidates) > 1 else [0.0]
-    )
-    chosen = candidates[int(np.argmax(scores))]
-    reached, stop = best(chosen, params.steps, params.looks)
-    both = ("train", "valid")
-    learner = _made(make, chosen, both, params)
-    for _ in train(learner, data, both, params, (params.steps, stop), 1):
-        pass
+    with torch.random.fork_rng():
+        chosen, search = candidates[0], max(1, round(params.search * params.steps))
+        if len(candidates) > 1:
+            scores = [_best(data, params, make, each, search, 1)[0] for each in candidates]
+            chosen = candidates[int(np.argmax(scores))]
+        reached, stop = _best(data, params, make, chosen, params.steps, params.looks)
+        both = ("train", "valid")
+        learner = _made(make, chosen, both, params)
+        for _ in train(learner, data, both, params, (params.steps, stop), 1):
+            pass
     return learner, chosen | {"steps": stop, "valid": round(reached, 4)}
+
+
+def _best(
+    data: Sequences, params: NetworkParams, make: Make, setting: Setting, steps: int, looks: int
+) -> tuple[float, int]:
+    """The best score on valid of one trained on train, and the steps at which it had it."""
+    learner, found = _made(make, setting, ("train",), params), (-np.inf, steps)
+    for step in train(learner, data, ("train",), params, (steps, steps), looks):
+        found = max(found, (score(data, learner.answers("valid")), step))
+    return found
 
 
 def predict(problem: Problem, data: Sequences, learner: Learner, setting: Setting) -> Prediction:
