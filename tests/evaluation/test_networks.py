@@ -10,16 +10,16 @@ from oscillating import oscillating, pose, shuffled, spec
 from windows import card, recording
 
 from neurofmx.errors import UserError
-from neurofmx.evaluation import BASELINES, METRICS, BaselineParams
+from neurofmx.evaluation import BASELINES, METRICS, BaselineParams, Prediction
 from neurofmx.evaluation.baselines import NETWORKS, chosen, networks
 from neurofmx.evaluation.baselines.base import NetworkParams
+from neurofmx.evaluation.baselines.events import Decoder, Spikes
 from neurofmx.evaluation.baselines.recurrent import GRU
 from neurofmx.evaluation.baselines.sequences import no_counts, sequences
 from neurofmx.evaluation.baselines.supervised import Supervised
 
 BRIEF = BaselineParams(networks=NetworkParams(steps=2, search=0.5, looks=1, sizes=((8, 0.2),)))
 SHORT = NetworkParams(steps=60, search=0.3, looks=3, sizes=((32, 0.2),), batch_size=16, lr=1e-2)
-FEW = {"steps": 50, "search": 0.1, "looks": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +73,14 @@ def test_another_seed_is_another_network(made):
     assert not np.allclose(*values)
 
 
+@pytest.mark.parametrize("name", ["gru", "cebra"])
+def test_a_fit_leaves_the_draws_of_others_alone(name, made):
+    before, legacy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    BASELINES[name].fit(made["cue"], BRIEF)
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(np.random.get_state()[1], legacy)  # noqa: NPY002
+
+
 def test_gru_reads_a_dynamical_system_as_well_as_ridge(turning):
     ridge = BASELINES["ridge"].fit(turning, BaselineParams())
     found = BASELINES["gru"].fit(turning, BaselineParams(networks=SHORT))
@@ -86,15 +94,30 @@ def test_shuffled_answers_teach_nothing(name, turning):
     assert (score(turning, found) < 0.1).all()
 
 
-@pytest.mark.parametrize("name", ["gru", "poyo"])
-def test_two_cues_are_told_apart_by_the_spikes(name, tmp_path):
-    """The cue sets whether a hand begins to the left: the spikes' order tells, not their number."""
-    made = recording(trials=80)
-    signals = {n: s for n, s in made.signals.items() if n != "lfp"}
-    spikes = card().model_dump(mode="json")["signals"]
-    asked = card(signals={n: s for n, s in spikes.items() if n != "lfp"})
-    cue = pose(tmp_path / "shards", replace(made, signals=signals), asked, "cue")
-    found = BASELINES[name].fit(cue, BaselineParams(networks=SHORT.model_copy(update=FEW)))
+@pytest.fixture(scope="module")
+def cue(tmp_path_factory):
+    """The cue sets whether the hand begins to the left: the order of spikes tells, not number."""
+    made, signals = recording(trials=80), card().model_dump(mode="json")["signals"]
+    kept = {name: signal for name, signal in made.signals.items() if name != "lfp"}
+    asked = card(signals={name: signals[name] for name in kept})
+    return pose(
+        tmp_path_factory.mktemp("cue") / "shards", replace(made, signals=kept), asked, "cue"
+    )
+
+
+def test_gru_tells_two_cues_apart_by_the_order_of_spikes(cue):
+    few = SHORT.model_copy(update={"steps": 50, "search": 0.1, "looks": 1})
+    assert score(cue, BASELINES["gru"].fit(cue, BaselineParams(networks=few)), "accuracy") >= 0.8
+
+
+def test_poyo_tells_two_cues_apart_by_the_order_of_spikes(cue):
+    given = SHORT.model_copy(update={"steps": 30})
+    data = sequences(cue, given.rate)
+    spikes = Spikes(cue, data, networks.chunk_length(data, given))
+    torch.manual_seed(0)
+    learner = Supervised(data, given, ("train",), Decoder(spikes, 64, 0.0), 3e-3, 0.5, spikes)
+    for _ in networks.train(learner, data, ("train",), given, (30, 30), 1):
+        found = Prediction(learner.answers("test"), 0)
     assert score(cue, found, "accuracy") >= 0.8
 
 

@@ -9,9 +9,10 @@ from windows import card, recording
 from neurofmx.evaluation.baselines import networks
 from neurofmx.evaluation.baselines.attention import Transformer
 from neurofmx.evaluation.baselines.base import NetworkParams
+from neurofmx.evaluation.baselines.chunks import anew, overlapping, placed
 from neurofmx.evaluation.baselines.events import Spikes, _spread
 from neurofmx.evaluation.baselines.recurrent import GRU
-from neurofmx.evaluation.baselines.sequences import anew, overlapping, placed, sequences
+from neurofmx.evaluation.baselines.sequences import sequences
 
 
 @pytest.fixture(scope="module")

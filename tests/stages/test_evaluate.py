@@ -6,9 +6,10 @@ import pytest
 from stored import LEFT_OUT, PRETRAINED, make_storage
 from windows import tiny_model
 
+from neurofmx.config import build
 from neurofmx.data.shards import Shards
 from neurofmx.errors import DataError, UserError
-from neurofmx.evaluation import METRICS
+from neurofmx.evaluation import BASELINES, METRICS
 from neurofmx.evaluation.comparisons import NULLS, TESTS
 from neurofmx.evaluation.table import COLUMNS, OVERALL
 from neurofmx.models import vocabulary_of
@@ -81,6 +82,20 @@ def test_two_equal_runs_differ_in_seconds_alone(project):
     first = manifest.read_bytes()
     evaluate.run(evaluate.Params(dataset="made", threads=1))
     assert manifest.read_bytes() == first
+
+
+def test_methods_are_chosen_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path)
+    evaluate.run(evaluate.Params(dataset="made", methods=("mean", "ridge")))
+    found = pd.read_csv("storage/evaluate/results.csv")["method"]
+    assert set(found) & set(BASELINES) == {"mean", "ridge"}
+    assert "neurofmx" in set(found)
+
+
+def test_a_method_that_is_none_is_named_with_the_choices():
+    with pytest.raises(UserError, match=r"methods: .*no method 'rigde'; choose from ridge, .*all"):
+        build(evaluate.Params, {"dataset": "made", "methods": ["rigde"]}, "evaluate")
 
 
 def test_it_says_what_must_run_before(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ class Encoder(nn.Module):
         self.shown = nn.Sequential(nn.Dropout(dropout / 2), nn.Linear(channels, width))
         self.place = nn.Parameter(0.02 * torch.randn(length, width))
         layer = nn.TransformerEncoderLayer(
-            width, HEADS, 4 * width, dropout, "gelu", batch_first=True, norm_first=True
+            width, HEADS, 2 * width, dropout, "gelu", batch_first=True, norm_first=True
         )
         norm = nn.LayerNorm(width)
         self.blocks = nn.TransformerEncoder(layer, LAYERS, norm, enable_nested_tensor=False)

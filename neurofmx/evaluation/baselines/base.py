@@ -37,7 +37,7 @@ class NetworkParams(Params):
 
     steps: int = Field(300, ge=1)
     search: float = Field(0.25, gt=0, le=1)
-    looks: int = Field(5, ge=1)
+    looks: int = Field(4, ge=1)
     batch_size: int = Field(64, ge=1)
     chunk: float = Field(4.0, gt=0)
     rate: float = Field(25.0, gt=0)

@@ -53,14 +53,15 @@ def cebra(problem: Problem, params: BaselineParams) -> Prediction:
 
 
 @contextmanager
-def seeded(distribution: Any, seed: int) -> Iterator[None]:
-    """The package draws from generators that it seeds from the clock, and from numpy's own."""
-    for each in (distribution, getattr(distribution, "prior", distribution)):
-        each.generator.manual_seed(seed)
+def drawn_from(seed: int) -> Iterator[None]:
+    """Seed torch, and numpy's own generator, which the package draws from too."""
     before = np.random.get_state()  # noqa: NPY002
+    torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    yield
-    np.random.set_state(before)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
 
 
 class Space:
@@ -86,7 +87,8 @@ class Space:
         shown = np.concatenate(
             [self._beside(bins, split) for split, (bins, _) in zip(splits, rows, strict=True)]
         )
-        self.model = self._fitted(shown, setting, steps, params)
+        with torch.random.fork_rng(), drawn_from(params.seed):
+            self.model = self._fitted(shown, setting, steps, params)
         self.known = self._embedded(shown)
         self.size = sum(p.numel() for p in self.model.parameters())
 
@@ -110,7 +112,10 @@ class Space:
             loader = cebra.data.ContinuousDataLoader(
                 dataset, **given, conditional=by, time_offset=offset
             )
-        torch.manual_seed(params.seed)
+        # The package seeds its generators from the clock.
+        for each in (loader.distribution, getattr(loader.distribution, "prior", None)):
+            if each is not None:
+                each.generator.manual_seed(params.seed)
         model = cebra.models.init("offset1-model", x.shape[1], HIDDEN, setting["dimensions"])
         dataset.configure_for(model)
         criterion = cebra.models.criterions.FixedCosineInfoNCE(temperature=1.0)
@@ -118,8 +123,7 @@ class Space:
         solver = cebra.solver.init(
             "single-session", model=model, criterion=criterion, optimizer=optimizer, tqdm_on=False
         )
-        with seeded(loader.distribution, params.seed):
-            solver.to(device).fit(loader)
+        solver.to(device).fit(loader)
         return model.eval()
 
     def _embedded(self, shown: Float[ndarray, "row column"]) -> Float[ndarray, "row width"]:

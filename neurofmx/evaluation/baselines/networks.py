@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from neurofmx.errors import UserError
 from neurofmx.evaluation import linear
-from neurofmx.evaluation.baselines import sequences as seq
+from neurofmx.evaluation.baselines import chunks as laid
 from neurofmx.evaluation.baselines.base import NetworkParams, Prediction, Problem
 from neurofmx.evaluation.baselines.sequences import Sequences
 from neurofmx.training.optim import OptimizerParams, optimizers
@@ -56,22 +56,27 @@ def tuned(
     data: Sequences, params: NetworkParams, candidates: list[Setting], make: Make
 ) -> tuple[Learner, Setting]:
     """A trained learner and what was chosen on valid: its setting, the steps, the score there."""
-    search = max(1, round(params.search * params.steps))
-
-    def best(setting: Setting, steps: int) -> tuple[float, int]:
-        learner, found = _made(make, setting, ("train",), params), (-np.inf, steps)
-        for step in train(learner, data, ("train",), params, steps, steps):
-            found = max(found, (score(data, learner.answers("valid")), step))
-        return found
-
-    scores = [best(setting, search)[0] for setting in candidates] if len(candidates) > 1 else [0.0]
-    chosen = candidates[int(np.argmax(scores))]
-    reached, stop = best(chosen, params.steps)
-    both = ("train", "valid")
-    learner = _made(make, chosen, both, params)
-    for _ in train(learner, data, both, params, params.steps, stop):
-        pass
+    with torch.random.fork_rng():
+        chosen, search = candidates[0], max(1, round(params.search * params.steps))
+        if len(candidates) > 1:
+            scores = [_best(data, params, make, each, search, 1)[0] for each in candidates]
+            chosen = candidates[int(np.argmax(scores))]
+        reached, stop = _best(data, params, make, chosen, params.steps, params.looks)
+        both = ("train", "valid")
+        learner = _made(make, chosen, both, params)
+        for _ in train(learner, data, both, params, (params.steps, stop), 1):
+            pass
     return learner, chosen | {"steps": stop, "valid": round(reached, 4)}
+
+
+def _best(
+    data: Sequences, params: NetworkParams, make: Make, setting: Setting, steps: int, looks: int
+) -> tuple[float, int]:
+    """The best score on valid of one trained on train, and the steps at which it had it."""
+    learner, found = _made(make, setting, ("train",), params), (-np.inf, steps)
+    for step in train(learner, data, ("train",), params, (steps, steps), looks):
+        found = max(found, (score(data, learner.answers("valid")), step))
+    return found
 
 
 def predict(problem: Problem, data: Sequences, learner: Learner, setting: Setting) -> Prediction:
@@ -87,22 +92,27 @@ def train(
     data: Sequences,
     splits: tuple[str, ...],
     params: NetworkParams,
-    steps: int,
-    stop: int,
+    steps: tuple[int, int],
+    looks: int,
 ) -> Iterator[int]:
-    """Train up to step `stop` of `steps`, and pause at each look, with the steps taken so far."""
+    """Train, and pause at each of the looks, with the number of steps taken so far.
+
+    Args:
+        steps: That the learning rate is laid out for, and the one to stop at.
+    """
+    whole, stop = steps
     optimizer = OptimizerParams(lr=learner.lr, weight_decay=params.weight_decay)
     (adam,) = optimizers(learner.network.named_parameters(), optimizer)
     chunks = batches(data, splits, params)
     for step in range(stop):
         for group in adam.param_groups:
-            group["lr"] = learner.lr * optimizer.rate(step, steps)
+            group["lr"] = learner.lr * optimizer.rate(step, whole)
         learner.network.train()
         adam.zero_grad()
         learner.loss(next(chunks)).backward()
         nn.utils.clip_grad_norm_(learner.network.parameters(), optimizer.clip)
         adam.step()
-        if step + 1 == stop or (step + 1) % max(1, steps // params.looks) == 0:
+        if step + 1 == stop or (step + 1) % max(1, whole // looks) == 0:
             learner.network.eval()
             yield step + 1
 
@@ -115,7 +125,7 @@ def batches(
     runs = np.concatenate([data.asked[split].runs for split in splits])
     length = chunk_length(data, params)
     while True:
-        chunks = seq.anew(runs, length, rng)
+        chunks = laid.anew(runs, length, rng)
         for part in np.array_split(chunks, -(-len(chunks) // params.batch_size)):
             yield torch.as_tensor(part, device=torch.get_default_device())
 
@@ -139,13 +149,13 @@ def outputs(
         best: A bin is answered by the chunk in which it lies nearest to this share of the chunk.
     """
     runs, length = np.unique(data.asked[split].runs, axis=0), chunk_length(data, params)
-    chunks = seq.overlapping(runs, length)
+    chunks = laid.overlapping(runs, length)
     with torch.no_grad():
         parts = [
             forward(torch.as_tensor(part, device=torch.get_default_device())).cpu().numpy()
             for part in np.array_split(chunks, -(-len(chunks) // BATCH))
         ]
-    chunk, place = seq.placed(chunks, data.n, round(best * (length - 1)))
+    chunk, place = laid.placed(chunks, data.n, round(best * (length - 1)))
     said = np.concatenate(parts)[chunk, place]
     inside = np.zeros(data.n, bool)
     inside[data.bins([split])] = True

@@ -1,6 +1,7 @@
 """What is read from networks that learn without answers: ridge, or logistic regression of labels.
 
-Its strength is chosen on valid, and it is fitted again on what the network may learn from.
+Ridge reads the features of as many bins on both sides as `ridge_centred` may. Strength and bins
+are chosen on valid, and the readout is fitted again on what the network may learn from.
 """
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.metrics import log_loss
 from neurofmx.evaluation import linear
 from neurofmx.evaluation.baselines.base import BaselineParams
 from neurofmx.evaluation.baselines.sequences import Sequences
+from neurofmx.evaluation.design import lagged
 
 Queries = dict[str, Float[ndarray, "_query width"]]
 Truth = dict[str, Float[ndarray, "_query coded"]]
@@ -29,24 +31,46 @@ def read(
         splits: What the readout of test may learn from. Valid is answered by the readout of train,
             by which its strength is chosen.
     """
-    x: Queries = {split: data.read(features[split], split) for split in features}
-    mean, scale = x["train"].mean(axis=0), x["train"].std(axis=0)
-    x = {split: (f - mean) / np.where(scale > 1e-6, scale, 1.0) for split, f in x.items()}
     y = {split: asked.truth for split, asked in data.asked.items()}
-    return (_classes if data.n_classes else _numbers)(x, y, splits, params, data.n_classes)
+    if data.n_classes:
+        x = {split: data.read(f, split) for split, f in features.items()}
+        return _classes(_scaled(x), y, splits, params, data.n_classes)
+    width = features["train"].shape[1]
+    fitting = [n for n in params.lags if n * width <= params.max_columns] or [1]
+    x = {split: _beside(data, f, split, max(fitting)) for split, f in features.items()}
+    return _numbers(_scaled(x), y, splits, params, [n * width for n in fitting])
+
+
+def _beside(
+    data: Sequences, features: Float[ndarray, "bin width"], split: str, n: int
+) -> Float[ndarray, "query column"]:
+    """Features of `n` bins about each query, the nearest first; 0 beyond its run."""
+    run = data.run_of(split)[:, 0]
+    offsets = sorted(range(-(n // 2), n - n // 2), key=abs)
+    bins, moved = data.bins([split]), np.zeros_like(features)
+    columns = []
+    for offset in offsets:
+        moved[bins] = lagged(features, bins, [offset], run)
+        columns.append(data.read(moved, split))
+    return np.hstack(columns)
+
+
+def _scaled(x: Queries) -> Queries:
+    mean, scale = x["train"].mean(axis=0), x["train"].std(axis=0)
+    return {split: (f - mean) / np.where(scale > 1e-6, scale, 1.0) for split, f in x.items()}
 
 
 def _numbers(
-    x: Queries, y: Truth, splits: tuple[str, ...], params: BaselineParams, n: int
+    x: Queries, y: Truth, splits: tuple[str, ...], params: BaselineParams, columns: list[int]
 ) -> tuple[Float[ndarray, "query output"], int]:
-    width = x["train"].shape[1]
-    lines = linear.ridge_paths(x["train"], y["train"], params.alphas, [width])
-    said = {alpha: lines[alpha, width](x["valid"]) for alpha in params.alphas}
-    best = max(said, key=lambda alpha: linear.mean_r2(y["valid"], said[alpha]))
-    line = lines[best, width]
+    lines = linear.ridge_paths(x["train"], y["train"], params.alphas, columns)
+    said = {key: line(x["valid"]) for key, line in lines.items()}
+    best = max(said, key=lambda key: linear.mean_r2(y["valid"], said[key]))
+    line = lines[best]
     if "test" not in x:
         return said[best], line.weight.size + line.intercept.size
-    line = linear.ridge_paths(_taught(x, splits), _taught(y, splits), [best], [width])[best, width]
+    a, b = _taught(x, splits), _taught(y, splits)
+    line = linear.ridge_paths(a, b, [best[0]], [best[1]])[best]
     return line(x["test"]), line.weight.size + line.intercept.size
 
 
