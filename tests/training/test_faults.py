@@ -114,7 +114,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(made, whole, tmp_path, behind)
     assert run(tmp_path, made, given, no_space_at=9) == TRANSIENT, told(tmp_path)
     assert "could not be written" in told(tmp_path)
     assert "free space or wait, then run the same command again" in told(tmp_path)
-    assert checkpoints(tmp_path)[-1] == "step-00000008"
+    # Written behind, that of step 8 may still be on its way when the disk is full.
+    possible = {"step-00000008"} | ({"step-00000004"} if behind else set())
+    assert checkpoints(tmp_path)[-1] in possible
     goes_on_to_the_same(tmp_path, made, whole, given)
 
 
