@@ -27,6 +27,8 @@ DIFFER = {
     "*/status.parquet": "seconds of each recording",
     "validate/gx/**/*": "Great Expectations names each run by its time",
     "report/index.html": "the page shows the seconds of each stage",
+    "evaluate/results.json": "seconds of each method; the manifest has a hash of the rest",
+    "evaluate/results.html": "and so does the page",
     "mlflow/**/*": "MLflow's database holds times and random ids of runs; no stage reads it",
     "**/run.json": "what trackers call the run",
     "**/state/*/progress.json": "and so does a checkpoint, beside what goes on from it",

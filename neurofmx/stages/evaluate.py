@@ -1,6 +1,8 @@
 """evaluate: held-out scores with intervals, beside simple methods and the untrained model.
 
 results.csv            a row per figure; tables in documents are made from it
+results.json           the same for programs
+results.html, .tex     its main figures as a page and as tables of a paper
 tests.csv              ours against each other method, paired over recordings
 nulls.csv              ours against what autocorrelation alone gives
 predictions.parquet    answers to the test queries, for pictures
@@ -38,8 +40,10 @@ from neurofmx.evaluation import (
     level,
 )
 from neurofmx.evaluation.baselines import chosen
+from neurofmx.evaluation.commands import Reproduction
 from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
 from neurofmx.evaluation.levels import UNKNOWN
+from neurofmx.evaluation.pages import pages
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.problems import problem
 from neurofmx.evaluation.statistics import contiguous_blocks
@@ -58,7 +62,7 @@ from neurofmx.evaluation.tasks import SELF_KINDS, TASKS, SelfKind
 from neurofmx.evaluation.told import told_by, told_by_line
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
-from neurofmx.stages import base
+from neurofmx.stages import STAGES, base
 from neurofmx.training.inference import Answers, answers
 from neurofmx.types import AlignedRecording
 
@@ -205,7 +209,7 @@ def run(params: Params) -> None:
             spent = round(time.perf_counter() - started, 3)
             found.statuses.append(base.Status(name, "done", key, spent))
             base.console.print(f"  {name}  {decoder.level}  {spent:.1f} s")
-        report.values |= _summary(_write(found, params))
+        report.values |= _summary(_write(found, card, params))
 
 
 def _decoder(recording: str, card: Card, seed: int) -> Decoder | str:
@@ -297,7 +301,7 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
-def _write(found: Found, params: Params) -> pd.DataFrame:
+def _write(found: Found, card: Card, params: Params) -> pd.DataFrame:
     """Leave all tables and the manifest; returns results.csv."""
     folder = base.folder(STAGE)
     base.write_table(folder / "status.parquet", pd.DataFrame([asdict(s) for s in found.statuses]))
@@ -305,35 +309,45 @@ def _write(found: Found, params: Params) -> pd.DataFrame:
         reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in found.statuses)
         raise DataError(f"{STAGE}: no recording can be scored\n{reasons}")
     rows = [*found.rows, *overall(found.scores, params.draws, params.seed)]
-    command = f"neurofmx run --dataset {params.dataset} --until {STAGE}"
-    common = {"dataset": params.dataset, "command": command}
+    again = Reproduction.here(params.dataset, STAGES[: STAGES.index(STAGE) + 1])
+    common = {"dataset": params.dataset}
+    told = [common | row | {"command": again.command(row["method"])} for row in rows]
+    results = pd.DataFrame(told)[list(COLUMNS)]
     tables = {
-        "results.csv": pd.DataFrame([common | row for row in rows])[list(COLUMNS)],
+        "results.csv": results,
         "tests.csv": paired_tests(found.scores, OURS, params.draws, params.seed),
         "nulls.csv": null_tests(found.answers),
     }
     for name, table in tables.items():
         _write_csv(folder / name, table)
+    for name, text in pages(results, card).items():
+        _write_text(folder / name, text)
     pictures = pd.concat(found.pictures, ignore_index=True)
     base.write_table(folder / "predictions.parquet", pictures)
     base.write_json(folder / "tuned.json", found.tuned)
     outputs = {
-        # Seconds are a measurement: two equal runs differ in them alone.
+        # Seconds are a measurement, and what a command has to say depends on what is committed.
         name: base.digest(
-            table.drop(columns="seconds", errors="ignore").to_csv(float_format="%.6g")
+            table.drop(columns=["seconds", "command"], errors="ignore").to_csv(float_format="%.6g")
         )
         for name, table in tables.items()
     }
+    same = pages(results.assign(seconds=0.0, command=""), card)
+    outputs |= {name: base.digest(text) for name, text in same.items()}
     for name in ("predictions.parquet", "tuned.json"):
         outputs[name] = base.file_digest(folder / name)
     left_out = {s.recording: s.reason for s in found.statuses if s.outcome == "skipped"}
     base.write_manifest(STAGE, params.dataset, outputs, left_out=left_out)
-    return tables["results.csv"]
+    return results
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> None:
+    _write_text(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+def _write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
-    table.to_csv(temporary, index=False, float_format="%.6g")
+    temporary.write_text(text)
     os.replace(temporary, path)
 
 

@@ -48,6 +48,19 @@ def test_every_method_has_a_row_for_every_figure_of_its_kind(results):
     assert (results["level"] == "trial").all()
 
 
+def test_pages_hold_what_the_table_holds(project, results):
+    folder = project / "storage/evaluate"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert {"results.json", "results.html", "results.tex"} < set(manifest["outputs"])
+    found = pd.DataFrame(json.loads((folder / "results.json").read_text()))
+    numbers = dict.fromkeys(("value", "low", "high"), float)
+    pd.testing.assert_frame_equal(found.astype(numbers), results.astype(numbers))
+    page, tabulars = ((folder / f"results.{kind}").read_text() for kind in ("html", "tex"))
+    for value in results["value"][results["metric"].isin(["r2", "balanced_accuracy"])]:
+        assert f">{value:.3f}<" in page
+        assert f"{value:.3f}" in tabulars
+
+
 def test_intervals_hold_their_value(results):
     known = results.dropna(subset=["low", "high"])
     assert (known["low"] <= known["value"] + 1e-6).all()
