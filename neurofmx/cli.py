@@ -23,7 +23,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 import neurofmx
-from neurofmx import project
+from neurofmx import project, results
 from neurofmx.config import PARAMS_FILE, build, load_params, read_yaml
 from neurofmx.data.cards import FOLDER, load_card, save_card
 from neurofmx.data.manifests import load_manifest
@@ -123,7 +123,7 @@ def run(
     ] = None,
     until: Annotated[str | None, typer.Option(help=f"Last stage: {', '.join(STAGES)}.")] = None,
 ) -> None:
-    """Run the pipeline: what is stale is computed, then the results are shown."""
+    """Run the pipeline: what is stale is computed, then the results and what moved are shown."""
     if until not in (None, *STAGES):
         raise UserError(f"--until {until}: no such stage; choose from {', '.join(STAGES)}")
     os.chdir(project.find_root(Path.cwd()))
@@ -132,11 +132,15 @@ def run(
         console.print(f"{PARAMS_FILE}: {escape(change)}")
     card = project.chosen_card()
     load_manifest(card)  # DVC only says that a file is absent
+    scored = until is None or STAGES.index(until) >= STAGES.index("evaluate")
+    before = results.read_earlier() if scored else None
     code = project.reproduce(until)
     if code:
         raise typer.Exit(code)
-    if until is None or STAGES.index(until) >= STAGES.index("evaluate"):
+    if scored:
         console.print(project.results_table(card))
+        for line in results.movement(before):
+            console.print(escape(line))
     if until in (None, "report"):
         console.print(f"Report: {project.REPORT.resolve()}")
 
@@ -198,10 +202,10 @@ def compare(
 
     from neurofmx.evaluation.revisions import compare as compared
 
-    tables = [pd.read_csv(io.StringIO(project.results_at(x))) for x in files]
+    tables = [pd.read_csv(io.StringIO(results.read_at(x))) for x in files]
     wanted = method or [project.OURS]
     found = compared(*(table[table["method"].isin(wanted)] for table in tables))
-    console.print(project.comparison_table(found, (a, b), rows))
+    console.print(results.comparison_table(found, (a, b), rows))
     shown = min(rows, len(found.table))
     console.print(
         f"{shown} of {len(found.table)} figures that both have; {found.only_a} are in {a} alone, "

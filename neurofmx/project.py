@@ -126,50 +126,6 @@ def reproduce(until: str | None = None) -> int:
     return code
 
 
-def results_at(revision: str) -> str:
-    """`storage/evaluate/results.csv` as it was at a revision of git, or a file of the same columns.
-
-    Args:
-        revision: A branch, tag, commit or DVC experiment; `workspace` is what lies here now.
-
-    Raises:
-        UserError: There is no such revision, or its results are not to be had.
-    """
-    if revision == "workspace" or Path(revision).is_file():
-        path = RESULTS if revision == "workspace" else Path(revision)
-        if not path.is_file():
-            raise UserError(f"{path} does not exist: run `neurofmx run` first")
-        return path.read_text()
-    import dvc.api  # late: it takes seconds
-    from dvc.exceptions import DvcException
-    from scmrepo.exceptions import SCMError
-
-    try:
-        return dvc.api.read(str(RESULTS), rev=revision)
-    except (DvcException, SCMError, OSError) as error:
-        raise UserError(
-            f"{revision}: no {RESULTS} to be had: {error}. Give a branch, tag, commit or "
-            "experiment whose dvc.lock is committed, and `dvc pull` if its results are elsewhere"
-        ) from error
-
-
-def comparison_table(comparison: Any, names: tuple[str, str], rows: int) -> Table:
-    """The figures that moved most.
-
-    Args:
-        comparison: A `Comparison`.
-        rows: Shown at most.
-    """
-    table = Table(title=f"{names[0]} → {names[1]}")
-    for column in ("recording", "task", "metric", "method", *names, "difference", "intervals"):
-        table.add_column(column, no_wrap=True)
-    for row in comparison.table.head(rows).itertuples():
-        cells = [row.recording, row.task, row.metric, row.method]
-        cells += [f"{row.value_a:.4g}", f"{row.value_b:.4g}", f"{row.difference:+.3g}", row.verdict]
-        table.add_row(*(escape(str(cell)) for cell in cells))
-    return table
-
-
 def results_table(card: Card) -> Table:
     """Our main figures with their intervals, beside the best of the other methods and controls.
 

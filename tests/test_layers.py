@@ -16,7 +16,7 @@ LAYERS = (
     ("evaluation", "interpretability", "serving"),
     ("stages",),
     ("project",),
-    ("search",),
+    ("search", "results"),
     ("cli",),
     ("__main__",),
 )
