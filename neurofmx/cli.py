@@ -193,16 +193,10 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="CSV file for the whole table.")] = None,
 ) -> None:
     """Compare the results of two revisions, figure by figure."""
-    files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in (a, b)]
     out = out.resolve() if out else None
-    os.chdir(project.find_root(Path.cwd()))
-    import io
+    tables = _results_of([a, b])
+    from neurofmx.evaluation.revisions import compare as compared  # late: torch takes seconds
 
-    import pandas as pd
-
-    from neurofmx.evaluation.revisions import compare as compared
-
-    tables = [pd.read_csv(io.StringIO(results.read_at(x))) for x in files]
     wanted = method or [project.OURS]
     found = compared(*(table[table["method"].isin(wanted)] for table in tables))
     console.print(results.comparison_table(found, (a, b), rows))
@@ -214,6 +208,41 @@ def compare(
     if out:
         found.table.to_csv(out, index=False)
         console.print(f"Whole table: {out}")
+
+
+@app.command()
+def seeds(
+    runs: Annotated[
+        list[str], typer.Argument(help="Branches, tags, commits, experiments or CSV files.")
+    ],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Rows of these methods; repeatable. Else of all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file for the whole table.")] = None,
+) -> None:
+    """Tell the spread of results over seeds from that over recordings."""
+    out = out.resolve() if out else None
+    tables = _results_of(runs)
+    from neurofmx.evaluation.seeds import spread_over_seeds  # late, as above
+
+    found = spread_over_seeds(dict(zip(runs, tables, strict=True)))
+    if method:
+        found = found[found["method"].isin(method)]
+    console.print(results.seeds_table(found, runs))
+    if out:
+        found.to_csv(out, index=False)
+        console.print(f"Whole table: {out}")
+
+
+def _results_of(revisions: list[str]) -> list[Any]:
+    """Tables of results; files are sought from the working folder, which becomes the root."""
+    files = [str(Path(x).resolve()) if Path(x).is_file() else x for x in revisions]
+    os.chdir(project.find_root(Path.cwd()))
+    import io
+
+    import pandas as pd  # late, as above
+
+    return [pd.read_csv(io.StringIO(results.read_at(x))) for x in files]
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Results of other runs: of a revision of git, or those that lay here before."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,9 +84,9 @@ def movement(before: str | None) -> list[str]:
 
     from neurofmx.evaluation import revisions
 
-    tables = [pd.read_csv(io.StringIO(text)) for text in (before, now)]
+    a, b = (pd.read_csv(io.StringIO(text)) for text in (before, now))
     try:
-        return revisions.movement(*tables, OURS, MAIN)
+        return revisions.movement(a, b, OURS, MAIN)
     except UserError as error:
         return [f"Not compared with the results before: {error}"]
 
@@ -104,4 +105,24 @@ def comparison_table(comparison: Any, names: tuple[str, str], rows: int) -> Tabl
         cells = [row.recording, row.task, row.metric, row.method]
         cells += [f"{row.value_a:.4g}", f"{row.value_b:.4g}", f"{row.difference:+.3g}", row.verdict]
         table.add_row(*(escape(str(cell)) for cell in cells))
+    return table
+
+
+def seeds_table(found: Any, names: Sequence[str]) -> Table:
+    """Spread over seeds.
+
+    Args:
+        found: Of `spread_over_seeds`.
+        names: Of the runs.
+    """
+    table = Table(title=f"{len(names)} seeds: {', '.join(names)}")
+    columns = ("task", "level", "metric", "method", "mean")
+    for column in (*columns, "sd over seeds", "sd over recordings", "sd of the rest", "recordings"):
+        table.add_column(column, no_wrap=True)
+    for row in found.itertuples():
+        numbers = (row.mean, row.sd_seed, row.sd_recording, row.sd_rest)
+        cells = [str(cell) for cell in (row.task, row.level, row.metric, row.method)]
+        cells += ["–" if number != number else f"{number:.4g}" for number in numbers]
+        undefined = f" ({row.undefined} undefined)" if row.undefined else ""
+        table.add_row(*(escape(cell) for cell in cells), f"{row.recordings}{undefined}")
     return table

@@ -138,3 +138,12 @@ def test_a_run_on_other_data_is_compared_with_nothing(copy):
     make(copy, 0.7, dataset="other")
     (line,) = run(copy)
     assert line.startswith("Not compared with the results before: no figure is in both")
+
+
+def test_seeds_are_read_from_revisions_and_files(folder, tmp_path):
+    words = ("neurofmx", "seeds", "HEAD~1", "HEAD", "storage/evaluate/results.csv")
+    out = command(folder, *words, "--out", str(tmp_path / "t.csv")).stdout
+    assert "3 seeds: HEAD~1, HEAD, storage/evaluate/results.csv" in out
+    (row,) = pd.read_csv(tmp_path / "t.csv").to_dict("records")
+    assert row["mean"] == pytest.approx((0.5 + 0.6 + 0.9) / 3)
+    assert row["sd_seed"] == pytest.approx(0.2082, abs=1e-4)

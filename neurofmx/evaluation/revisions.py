@@ -64,9 +64,9 @@ def outcomes(table: pd.DataFrame) -> np.ndarray:
     """
     less = [m in METRICS and METRICS[m].is_error for m in table["metric"].str.partition("[")[0]]
     gained = (table["difference"].to_numpy() > 0) != np.array(less, bool)
-    known = {"apart": np.where(gained, "better", "worse"), "unknown": "unknown"}
-    conditions = [(table["verdict"] == verdict).to_numpy() for verdict in known]
-    return np.select(conditions, list(known.values()), default="same")
+    told = {"apart": np.where(gained, "better", "worse"), "unknown": np.full(len(less), "unknown")}
+    conditions = [(table["verdict"] == verdict).to_numpy() for verdict in told]
+    return np.select(conditions, list(told.values()), default="same")
 
 
 def movement(a: pd.DataFrame, b: pd.DataFrame, ours: str, shown: Collection[str]) -> list[str]:
