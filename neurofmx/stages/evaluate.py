@@ -6,7 +6,8 @@ results.html, .tex     its main figures as a page and as tables of a paper
 tests.csv              ours against each other method, paired over recordings
 nulls.csv              ours against what autocorrelation alone gives
 predictions.parquet    answers to the test queries, for pictures
-tuned.json             recording → task → method → what it chose on the valid split
+tuned.json             recording → task → method → what it chose on the valid split, or why it was
+                       left out
 """
 
 import os
@@ -119,7 +120,7 @@ class Found:
 
     Attributes:
         rows: Of results.csv, without what all rows share.
-        tuned: Recording → task → method → what it chose.
+        tuned: Recording → task → method → what it chose, or under `left_out` why it has no answer.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -129,10 +130,19 @@ class Found:
     statuses: list[base.Status] = field(default_factory=list)
     tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def add(self, problem: Problem, scored: list[Scored], level: Level, params: Params) -> None:
+    def add(
+        self,
+        problem: Problem,
+        scored: list[Scored],
+        left_out: dict[str, str],
+        level: Level,
+        params: Params,
+    ) -> None:
         """Score what every method answered to a task of a recording, ours first."""
         name, answer = problem.recording.id, scored[0].prediction.values
-        self.tuned[name][problem.task] = {s.method: s.prediction.settings for s in scored}
+        chose = {s.method: s.prediction.settings for s in scored}
+        why = {method: {"left_out": reason} for method, reason in left_out.items()}
+        self.tuned[name][problem.task] = chose | why
         shifted = replace(scored[0], method=SHIFTED)
         made = [s for e in (*scored, shifted) for s in scores(problem, e, level, params.block)]
         self.scores += made
@@ -204,8 +214,8 @@ def run(params: Params) -> None:
                 continue
             found.tuned[name] = {}
             found.add_told(name, decoder, card, shards, params)
-            for problem, scored in _examine(name, decoder, card, shards, params):
-                found.add(problem, scored, decoder.level, params)
+            for problem, scored, left_out in _examine(name, decoder, card, shards, params):
+                found.add(problem, scored, left_out, decoder.level, params)
             spent = round(time.perf_counter() - started, 3)
             found.statuses.append(base.Status(name, "done", key, spent))
             base.console.print(f"  {name}  {decoder.level}  {spent:.1f} s")
@@ -244,8 +254,8 @@ def held_out(recording: str, seen: dict[str, Any], dataset: str) -> Level:
 
 def _examine(
     recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
-) -> Iterator[tuple[Problem, list[Scored]]]:
-    """Each task of a recording with what every method answers."""
+) -> Iterator[tuple[Problem, list[Scored], dict[str, str]]]:
+    """Each task of a recording with what every method answers, and why others do not."""
     posed = [problem(recording, task, card, shards, _aligned) for task in card.tasks]
     problems = [each for each in posed if each is not None]  # others are not shown in every split
     if not problems:
@@ -259,16 +269,21 @@ def _examine(
     seen = {n: _timed(_features, m, shards, problems[0].positions) for n, m in frozen.items()}
     for each in problems:
         scored = [_told(name, models[name], *told[name], each) for name in models]
+        left_out: dict[str, str] = {}
         if "train" in each.queries:
             for name, (features, cost) in seen.items():
                 read, spent = _timed(probe, features[each.task], each, params.baselines)
                 scored.append(Scored(name, read, cost + spent))
             for method in chosen(params.methods):
                 baseline = BASELINES[method]
-                if each.kind in baseline.kinds and baseline.needs(each) is None:
-                    fitted, spent = _timed(baseline.fit, each, params.baselines)
-                    scored.append(Scored(method, fitted, spent))
-        yield each, scored
+                if each.kind not in baseline.kinds:
+                    continue
+                if (why := baseline.needs(each)) is not None:
+                    left_out[method] = why
+                    continue
+                fitted, spent = _timed(baseline.fit, each, params.baselines)
+                scored.append(Scored(method, fitted, spent))
+        yield each, scored, left_out
 
 
 def _told(

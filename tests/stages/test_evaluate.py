@@ -41,9 +41,11 @@ def test_every_method_has_a_row_for_every_figure_of_its_kind(results):
     methods = results.groupby("metric")["method"].agg(set)
     always = {"neurofmx", "probe", "untrained", "mean", "shifted"}
     for metric in ("r2", "r2[0]", "r2[1]", "r2_weighted", "pearson", "mse"):
-        assert methods[metric] == always | {"ridge", "ridge_centred"}
+        lines = {"ridge", "ridge_centred", "wiener_cascade", "kalman"}
+        assert methods[metric] == always | lines | {"psth", "boosted"}
     for metric in ("accuracy", "balanced_accuracy", "auc", "f1", "kappa"):
-        assert methods[metric] == always | {"logistic"}
+        spatial = {"csp", "tangent", "mdm"}
+        assert methods[metric] == always | spatial | {"logistic", "lda", "boosted"}
     assert not results.duplicated(["recording", "task", "metric", "method"]).any()
     assert (results["level"] == "trial").all()
 
@@ -88,6 +90,13 @@ def test_a_recording_without_a_model_is_left_out_with_its_reason(project, result
     manifest = json.loads((project / "storage/evaluate/manifest.json").read_text())
     assert set(results["recording"]) == {PRETRAINED}
     assert "adapt left no model" in manifest["left_out"][LEFT_OUT]
+
+
+def test_a_method_that_does_not_apply_says_why(project):
+    tuned = json.loads((project / "storage/evaluate/tuned.json").read_text())[PRETRAINED]
+    assert "frequencies such as 13Hz" in tuned["cue"]["cca"]["left_out"]
+    assert "left_out" not in tuned["cue"]["csp"]
+    assert "cca" not in tuned["velocity"]
 
 
 def test_two_equal_runs_differ_in_seconds_alone(project):

@@ -15,13 +15,22 @@ from neurofmx.evaluation.baselines.base import (
     Prediction,
     Problem,
 )
+from neurofmx.evaluation.baselines.boosted import boosted
+from neurofmx.evaluation.baselines.cca import cca, fbcca_riemann, needs_flicker
+from neurofmx.evaluation.baselines.choosing import needs_two_classes
+from neurofmx.evaluation.baselines.discriminant import lda
 from neurofmx.evaluation.baselines.embedding import cebra
 from neurofmx.evaluation.baselines.events import poyo
+from neurofmx.evaluation.baselines.kalman import kalman
 from neurofmx.evaluation.baselines.lfads import lfads
 from neurofmx.evaluation.baselines.ndt import ndt
-from neurofmx.evaluation.baselines.readouts import logistic, mean, ridge, ridge_centred
+from neurofmx.evaluation.baselines.psth import needs_trials, psth
+from neurofmx.evaluation.baselines.readouts import logistic, mean
 from neurofmx.evaluation.baselines.recurrent import gru
+from neurofmx.evaluation.baselines.ridges import ridge, ridge_centred, wiener_cascade
+from neurofmx.evaluation.baselines.riemann import csp, mdm, tangent
 from neurofmx.evaluation.baselines.sequences import no_counts
+from neurofmx.evaluation.baselines.traces import needs_traces
 
 __all__ = ["BASELINES", "NETWORKS", "Baseline", "BaselineParams", "Prediction", "Problem", "chosen"]
 
@@ -32,8 +41,24 @@ ANY = (*NUMBERS, *CLASSES)
 BASELINES: dict[str, Baseline] = {
     "ridge": Baseline(NUMBERS, "ridge on the present and past bins of every input", ridge),
     "ridge_centred": Baseline(NUMBERS, "ridge on bins before and after the instant", ridge_centred),
+    "wiener_cascade": Baseline(NUMBERS, "ridge and a cubic of what it says", wiener_cascade),
+    "kalman": Baseline(NUMBERS, "Kalman filter whose state is the target", kalman),
+    "psth": Baseline(NUMBERS, "train mean at the same time in a trial", psth, needs_trials),
     "logistic": Baseline(
         CLASSES, "logistic regression on log band power and mean counts", logistic
+    ),
+    "boosted": Baseline(ANY, "boosted trees on lags or on a window", boosted),
+    "lda": Baseline(
+        CLASSES, "shrinkage LDA on components of a window's features", lda, needs_two_classes
+    ),
+    "csp": Baseline(CLASSES, "common spatial patterns and shrinkage LDA", csp, needs_traces),
+    "tangent": Baseline(
+        CLASSES, "Riemannian tangent space and shrinkage LDA", tangent, needs_traces
+    ),
+    "mdm": Baseline(CLASSES, "Riemannian minimum distance to mean", mdm, needs_traces),
+    "cca": Baseline(CLASSES, "filter-bank canonical correlation", cca, needs_flicker),
+    "fbcca_riemann": Baseline(
+        CLASSES, "filter-bank correlation beside Riemannian distances", fbcca_riemann, needs_flicker
     ),
     "mean": Baseline(ANY, "train mean or direction, or the commonest class: chance", mean),
     "gru": Baseline(

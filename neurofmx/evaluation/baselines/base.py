@@ -57,6 +57,17 @@ class BaselineParams(Params):
         max_columns: Lags that would make ridge wider than this are left out.
         strengths: Inverse penalties of logistic regression.
         networks: How those that are networks are trained.
+        kalman_lags: Bins that the inputs come before the target.
+        kalman_spans: Bins that are seen together.
+        kalman_noise: Factors of the covariance of the state's own motion.
+        components: Numbers of principal components, beside all of them.
+        tree_lags: Numbers of bins of boosted trees.
+        tree_rate: Share of each tree that is added (ν).
+        trees: Most trees for a dimension.
+        banks: Bands that traces are filtered to (Hz), by name; without one, traces as they are.
+            Where classes are named by a frequency, theirs are tried too.
+        harmonics: Multiples of a class's frequency that canonical correlation looks for.
+        subbands: Numbers of bands, each reaching less far down, that correlations are taken in.
     """
 
     alphas: tuple[float, ...] = (1e1, 1e2, 3e2, 1e3, 3e3, 1e4, 1e5)
@@ -65,6 +76,21 @@ class BaselineParams(Params):
     max_columns: int = 2500
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     networks: NetworkParams = NetworkParams()
+    kalman_lags: tuple[int, ...] = (0, 1, 2)
+    kalman_spans: tuple[int, ...] = (1, 5, 10)
+    kalman_noise: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
+    components: tuple[int, ...] = (10, 20, 50, 100)
+    tree_lags: tuple[int, ...] = (5, 10, 20)
+    tree_rate: float = 0.15
+    trees: int = Field(200, ge=25)
+    banks: dict[str, tuple[tuple[float, float], ...]] = {
+        "whole": (),
+        "mu_beta": ((8.0, 30.0),),
+        "rhythms": ((4.0, 8.0), (8.0, 13.0), (13.0, 30.0), (30.0, 45.0)),
+        "fast": ((20.0, 45.0), (45.0, 95.0)),
+    }
+    harmonics: tuple[int, ...] = (1, 2, 3)
+    subbands: tuple[int, ...] = (1, 3, 5)
 
 
 @dataclass(frozen=True)
