@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from neurofmx.tokenizers import Population
 
+FIRST = 0.1  # size of a token before training
+
 
 class PopT(nn.Module):
     """Channels of a patch → one token.
@@ -35,6 +37,7 @@ class PopT(nn.Module):
         nn.init.normal_(self.seeds, std=width**-0.5)
         self.join = nn.Linear(n_seeds * width, width)
         self.norm = nn.LayerNorm(width)
+        nn.init.constant_(self.norm.weight, FIRST)
 
     def forward(self, population: Population) -> Float[Tensor, "batch token width"]:
         """One token per patch; a window without a valid channel gives the same token always."""

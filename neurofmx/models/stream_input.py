@@ -18,6 +18,7 @@ from neurofmx.data.collate import Channels
 from neurofmx.models.backbone import BackboneState
 from neurofmx.models.compiled import step_through
 from neurofmx.tokenizers import Tokenizer
+from neurofmx.tokenizers.base import Embedded
 
 if TYPE_CHECKING:
     from neurofmx.models.neurofmx import NeuroFMX
@@ -62,6 +63,7 @@ class SignalStep(nn.Module):
     shift: Tensor
     cell_gain: Tensor
     cell_bias: Tensor
+    cell_mix: Tensor | None
 
     def __init__(self, model: "NeuroFMX", name: str, channels: Channels, batch: int):
         super().__init__()
@@ -74,9 +76,9 @@ class SignalStep(nn.Module):
             x = None if x is None else torch.as_tensor(x).to(self.embedding.device)
             self.register_buffer(key, x)
         with torch.no_grad():
-            gain, bias = self.tokenizer.embeddings(self._signal(*self._nothing()))
-        self.register_buffer("cell_gain", gain)
-        self.register_buffer("cell_bias", bias)
+            known = self.tokenizer.embeddings(self._signal(*self._nothing()))
+        for key, x in known._asdict().items():
+            self.register_buffer(f"cell_{key}", x)
 
     def initial(self) -> SignalState:
         """The state before the first token."""
@@ -103,7 +105,7 @@ class SignalStep(nn.Module):
         cells, n = self.tokenizer.cells(self._signal(values, mask)), self.tokenizer.history
         pairs = ((state.values, cells.values), (state.seen, cells.seen))
         cells = Cells(*(torch.cat(pair, dim=1) for pair in pairs))
-        embeddings = self.cell_gain, self.cell_bias
+        embeddings = Embedded(self.cell_gain, self.cell_bias, self.cell_mix)
         tokens, valid = self.tokenizer.pooled(cells, embeddings, before=n)
         x, seen = tokens[:, 0] + self.embedding, valid[:, 0]
         features, blocks = self.backbone.step(x, state.blocks, seen)

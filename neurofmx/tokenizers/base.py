@@ -15,6 +15,7 @@ Source: unit embeddings, Azabou et al. 2023 (POYO), arXiv:2310.16046.
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,19 @@ from neurofmx.batches import Cells, EventBatch, SignalBatch
 from neurofmx.config import Params
 from neurofmx.sequence import TokenizedSequence
 from neurofmx.tokenizers.units import Units
+
+
+class Embedded(NamedTuple):
+    """What is known of channels.
+
+    Attributes:
+        gain, bias: Their embeddings, as `Population` has them.
+        mix: How they enter a few mixtures, of tokenizers that read those.
+    """
+
+    gain: Float[Tensor, "batch channel width"]
+    bias: Float[Tensor, "batch channel width"]
+    mix: Float[Tensor, "batch channel source"] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,11 +178,9 @@ class Tokenizer(nn.Module):
         """
         raise NotImplementedError("each tokenizer has its own")
 
-    def embeddings(
-        self, signal: SignalBatch | EventBatch
-    ) -> tuple[Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]]:
-        """Gain and bias of each channel of the cells."""
-        return self.units(signal.channel_ids, signal.regions, signal.positions)
+    def embeddings(self, signal: SignalBatch | EventBatch) -> Embedded:
+        """What is known of each channel of the cells, whatever it does."""
+        return Embedded(*self.units(signal.channel_ids, signal.regions, signal.positions))
 
     def tokenize(
         self,
@@ -189,16 +201,14 @@ class Tokenizer(nn.Module):
     def pooled(
         self,
         cells: Cells,
-        embeddings: tuple[
-            Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]
-        ],
+        embeddings: Embedded,
         hidden: Bool[Tensor, "batch _token channel"] | None = None,
         before: int = 0,
     ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch token"]]:
         """Tokens, and which of them are valid: also those of which every cell is hidden.
 
         Args:
-            embeddings: Gain and bias of each channel of the cells.
+            embeddings: Of each channel of the cells.
             hidden: As in `tokenize`.
             before: As in `describe`.
         """
@@ -210,8 +220,16 @@ class Tokenizer(nn.Module):
             gone = hidden[..., None]
             values = cells.values.masked_fill(gone, 0.0)
             cells = dataclasses.replace(cells, values=values, seen=cells.seen & ~gone)
-        population = Population(self.describe(cells, before), self.mixing, *embeddings, shown)
-        return self.pool(population) * valid, valid[..., 0]
+        gain, bias, _ = embeddings
+        population = Population(self.describe(cells, before), self.mixing, gain, bias, shown)
+        tokens = self.pool(population) + self.joint(cells, embeddings, before)
+        return tokens * valid, valid[..., 0]
+
+    def joint(
+        self, cells: Cells, embeddings: Embedded, before: int = 0
+    ) -> Float[Tensor, "batch token width"] | float:
+        """What is added for what channels do together; causal in the tokens."""
+        return 0.0
 
     def forward(
         self,

@@ -10,7 +10,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from neurofmx.batches import Cells, EventBatch, SignalBatch
-from neurofmx.tokenizers.base import Tokenizer
+from neurofmx.tokenizers.base import Embedded, Tokenizer
 
 
 class BinnedTokenizer(Tokenizer):
@@ -85,14 +85,12 @@ class BinnedTokenizer(Tokenizer):
             means.append(total / count.clamp(min=1))
         return torch.cat([values, *means], dim=-1)[:, before:]
 
-    def embeddings(
-        self, signal: SignalBatch | EventBatch
-    ) -> tuple[Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]]:
+    def embeddings(self, signal: SignalBatch | EventBatch) -> Embedded:
         """Gain and bias of each cell: the mean of those of its units."""
-        gain, bias = super().embeddings(signal)
+        gain, bias, _ = super().embeddings(signal)
         kept = self._grouped(signal.channel_mask[..., None].to(gain.dtype))
         share = kept / kept.sum(-2, keepdim=True).clamp(min=1)
-        return (self._grouped(gain) * share).sum(-2), (self._grouped(bias) * share).sum(-2)
+        return Embedded(*((self._grouped(x) * share).sum(-2) for x in (gain, bias)))
 
     def _grouped(
         self, x: Shaped[Tensor, "*batch channel sample"]

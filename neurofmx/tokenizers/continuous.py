@@ -5,13 +5,14 @@ from typing import Literal, cast
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from neurofmx.batches import Cells
+from neurofmx.batches import Cells, EventBatch, SignalBatch
 from neurofmx.sequence import TokenizedSequence
-from neurofmx.tokenizers.base import Tokenizer
+from neurofmx.tokenizers.base import Embedded, Tokenizer
 from neurofmx.tokenizers.filters import BANDS, Band, Bands, Pooling, Scales
+from neurofmx.tokenizers.spatial import Spatial, mixtures
 
 
 class LFPTokenizer(Tokenizer):
@@ -20,7 +21,8 @@ class LFPTokenizer(Tokenizer):
     (2, 64, 1000) → (2, 250, 768) with its defaults. A patch is described by learned filters as
     long as itself (phase, slow potentials), by log(1 + power) of others, by short filters at
     several scales, and by the power of the classical bands up to it: a band's power is a square
-    of filtered samples, which no linear map of them gives.
+    of filtered samples, which no linear map of them gives. What channels do together over the last
+    tokens is added to the token (`neurofmx.tokenizers.spatial`).
 
     Source: squared filters as in Schirrmeister et al. 2017 (ShallowConvNet),
     doi:10.1002/hbm.23730; the others in `neurofmx.tokenizers.filters`.
@@ -36,6 +38,8 @@ class LFPTokenizer(Tokenizer):
             pooling: Of a short filter over the token's samples.
             bands: Whose power is among the features; [] leaves it out.
             band_span: Longest window of band power (s).
+            sources: Mixtures of the channels whose covariance is described; 0 leaves it out.
+            span: Tokens over which it is taken.
         """
 
         kind: Literal["continuous"] = "continuous"
@@ -47,6 +51,8 @@ class LFPTokenizer(Tokenizer):
         pooling: Pooling = "mean"
         bands: list[Band] = list(BANDS)
         band_span: PositiveFloat = 0.5
+        sources: NonNegativeInt = 8
+        span: PositiveInt = 30
 
     config: Config
 
@@ -59,6 +65,9 @@ class LFPTokenizer(Tokenizer):
             self.parts["scales"] = Scales(c.patch, c.scales, c.scale_filters, c.pooling)
         if c.bands:
             self.parts["bands"] = Bands(c.bands, c.patch, c.dt, c.band_span)
+        if c.sources:
+            self.spatial = Spatial(c.sources, c.patch, c.dt, c.span)
+            self.together = nn.Linear(self.spatial.n_features, c.width)
 
     @property
     def n_features(self) -> int:
@@ -70,7 +79,8 @@ class LFPTokenizer(Tokenizer):
     def history(self) -> int:
         """As many as the longest filter or window reaches back to."""
         reach = max((cast(int, part.reach) for part in self.parts.values()), default=0)
-        return -(-reach // self.config.patch)
+        tokens = -(-reach // self.config.patch)
+        return max(tokens, self.config.span) if self.config.sources else tokens
 
     def describe(
         self, cells: Cells, before: int = 0
@@ -85,6 +95,23 @@ class LFPTokenizer(Tokenizer):
             found = part(series, before).to(self.mixing.dtype)
             features.append(rearrange(found, "(b c) t r -> b t c r", b=len(cells.values)))
         return torch.cat(features, dim=-1)
+
+    def embeddings(self, signal: SignalBatch | EventBatch) -> Embedded:
+        """With the mixtures, where their covariance is described."""
+        known = super().embeddings(signal)
+        if not self.config.sources:
+            return known
+        mix = mixtures(signal.channel_ids, self.config.sources)
+        return known._replace(mix=mix * signal.channel_mask[..., None])
+
+    def joint(
+        self, cells: Cells, embeddings: Embedded, before: int = 0
+    ) -> Float[Tensor, "batch token width"] | float:
+        """A linear map of what channels do together."""
+        if embeddings.mix is None:
+            return 0.0
+        told = self.spatial(cells.values, cells.seen, embeddings.mix, before)
+        return self.together(told.to(self.together.weight.dtype))
 
     def forward(
         self,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from neurofmx.batches import Cells, EventBatch, SignalBatch
 from neurofmx.sequence import TokenizedSequence
-from neurofmx.tokenizers.base import Tokenizer, cut
+from neurofmx.tokenizers.base import Embedded, Tokenizer, cut
 from neurofmx.tokenizers.units import Places
 
 PIXELS, VOXELS = 16, 4  # side of a tile of a picture (as ViT has it) and of a volume
@@ -151,9 +151,7 @@ class ImageTokenizer(Tokenizer):
         """Projections of each tubelet."""
         return self.project(cells.values[:, before:].to(self.mixing.dtype))
 
-    def embeddings(
-        self, signal: SignalBatch | EventBatch
-    ) -> tuple[Float[Tensor, "batch channel width"], Float[Tensor, "batch channel width"]]:
+    def embeddings(self, signal: SignalBatch | EventBatch) -> Embedded:
         """Gain and bias of each tile's place, of each region, or of each channel."""
         if not self._placed:
             return super().embeddings(signal)
@@ -161,9 +159,9 @@ class ImageTokenizer(Tokenizer):
         if self.config.by == "region":
             regions = torch.arange(len(self.units.region.weight), device=device)
             regions = regions.expand(batch, -1)
-            return self.units(torch.zeros_like(regions), regions)
+            return Embedded(*self.units(torch.zeros_like(regions), regions))
         places = torch.arange(1, len(self.units) + 1, device=device).expand(batch, -1)
-        return self.units(places)
+        return Embedded(*self.units(places))
 
     def forward(
         self,

@@ -138,7 +138,7 @@ class SpikeTokenizer(Tokenizer):
         end = signal.duration[:, None].double() + self.config.dt
         marks = marks._replace(valid=valid, time=torch.where(valid, marks.time.double(), end))
         marks = marks.taken((~valid).byte().argsort(dim=1, stable=True))
-        tokens = self._embed(marks, *self.embeddings(signal)) * marks.valid[..., None]
+        tokens = self._embed(marks, *self.embeddings(signal)[:2]) * marks.valid[..., None]
         duration = torch.tensor(self.config.dt, dtype=torch.float64)
         return TokenizedSequence(tokens, signal.t0, duration, marks.valid, marks.time)
 

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 Key = tuple[str, int]  # owner (a recording, or what several share), channel
+GAIN, BIAS = 0.1, 0.02  # sizes of embeddings before training
 WAVES = 8  # per axis
 LONGEST, SHORTEST = 32e-3, 250e-6  # m: a large brain, a cortical column
 
@@ -45,8 +46,9 @@ class Units(nn.Module):
         self.names: Tensor
         self._keys: dict[Key, int] = {}
         self._regions: dict[str, int] = {}
-        nn.init.normal_(self.gain.weight)  # random gains: the first pooling is a random projection
-        nn.init.normal_(self.bias.weight, std=0.02)
+        # Small, so that what is learned soon outweighs the first random projection.
+        nn.init.normal_(self.gain.weight, std=GAIN)
+        nn.init.normal_(self.bias.weight, std=BIAS)
         nn.init.zeros_(self.region.weight)
         nn.init.zeros_(self.place.weight)
         self._name({}, {})
@@ -75,8 +77,8 @@ class Units(nn.Module):
         """Add units and regions; those already known keep their embeddings."""
         new = [key for key in dict.fromkeys(keys) if key not in self._keys]
         places = [name for name in dict.fromkeys(regions) if name and name not in self._regions]
-        _grow(self.gain, torch.randn(len(new), self.width))
-        _grow(self.bias, 0.02 * torch.randn(len(new), self.width))
+        _grow(self.gain, GAIN * torch.randn(len(new), self.width))
+        _grow(self.bias, BIAS * torch.randn(len(new), self.width))
         _grow(self.region, torch.zeros(len(places), 2 * self.width))
         self._name(_numbered([*self._keys, *new]), _numbered([*self._regions, *places]))
 

@@ -75,6 +75,8 @@ class FitParams(Params):
             optimiser stay in float32.
         epochs: Times that every train window is seen; the steps follow from it. Phases of a
             curriculum share them out.
+        windows: Seen at most, whichever: as a large data set needs fewer epochs than a small one,
+            it gets as many as come nearest below, but at least one. None: no limit.
         batch_size: Windows of a step at most, over all ranks; None where loader.tokens_per_step
             says how large it is.
         accumulate: Parts that each rank's windows of a step come in, so that they need less memory.
@@ -93,6 +95,7 @@ class FitParams(Params):
     memory: EngineParams = EngineParams()
     precision: Literal["float32", "bfloat16"] = "float32"
     epochs: int = Field(20, ge=1)
+    windows: int | None = Field(None, ge=1)
     batch_size: int | None = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
     loader: LoaderParams = LoaderParams()
@@ -104,6 +107,11 @@ class FitParams(Params):
     valid_every: int = Field(50, ge=1)
     checkpoint: CheckpointParams = CheckpointParams()
     bad_steps: int = Field(10, ge=0)
+
+    def epochs_of(self, windows: int) -> int:
+        """Epochs over so many train windows."""
+        most = self.epochs if self.windows is None else self.windows // max(1, windows)
+        return max(1, min(self.epochs, most))
 
     @property
     def budget(self) -> dict[str, int | None]:
@@ -162,12 +170,13 @@ class Fit:
     ):
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
         self.folder, self.code, self.log = folder, code, log
-        self.curriculum = Curriculum(params.phases, params.epochs, params.objectives)
+        train = shards.positions("train", recordings)
+        epochs = params.epochs_of(len(train))
+        self.curriculum = Curriculum(params.phases, epochs, params.objectives)
         names = self.curriculum.names
         self.teacher = self._checked(teacher, names)
         self.domains = {r: model.config.domains.index(d) for r, d in (domains or {}).items()}
         given = params.loader
-        train = shards.positions("train", recordings)
         self.plan = Plan(shards, train, seed, self.curriculum.windows, **params.budget)
         self.curriculum.measure(self._steps_of_phases())
         self.valid = in_order(shards, shards.positions("valid", recordings), **params.budget)

@@ -66,7 +66,7 @@ def test_units_that_share_a_cell():
     assert t.cell == 4
     assert cells.values[0, 0].tolist() == [[1, 4, 2, 5], [3, 6, 0, 0]]
     assert cells.seen[0, 0].tolist() == [[True] * 4, [True, True, False, False]]
-    gain, bias = t.embeddings(made)
+    gain, bias, _ = t.embeddings(made)
     table = t.units.gain.weight
     torch.testing.assert_close(gain[0], torch.stack([(table[1] + table[2]) / 2, table[3]]))
     assert bias.shape == (1, 2, 8)
@@ -75,7 +75,7 @@ def test_units_that_share_a_cell():
 def test_a_padded_member_has_no_part_in_its_cells_embedding():
     t = tokenizer(units=2)
     made = signal([[1.0, 2.0]], channel_mask=[True, False])
-    gain, _ = t.embeddings(made)
+    gain, *_ = t.embeddings(made)
     torch.testing.assert_close(gain[0, 0], t.units.gain.weight[1])
 
 

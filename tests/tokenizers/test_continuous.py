@@ -127,6 +127,7 @@ def share_of_trials_told(x: torch.Tensor, label: np.ndarray, **options) -> float
     """A linear readout of a trial's tokens, fitted on one half and scored on the other."""
     torch.manual_seed(0)
     patch = options.pop("patch", 4)
+    options = {"sources": 0} | options  # of one channel they are its rhythms once more
     config = LFPTokenizer.Config(width=64, patch=patch, dt=DT, n_channels=1, **options)
     whole = SAMPLES // patch
     with torch.no_grad():

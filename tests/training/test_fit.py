@@ -258,3 +258,9 @@ def test_a_model_answers_in_its_own_scale_whatever_that_of_the_windows(made, tmp
     spec.mean[:], spec.scale[:] = [5.0, -3.0], [2.0, 7.0]
     after = answers(model, made, made.positions("test"))["velocity"].truth
     np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_a_large_data_set_is_seen_in_fewer_epochs():
+    params = PARAMS.model_copy(update={"epochs": 40, "windows": 1000})
+    assert [params.epochs_of(n) for n in (10, 25, 60, 999, 5000)] == [40, 40, 16, 1, 1]
+    assert PARAMS.epochs_of(10**6) == PARAMS.epochs
