@@ -17,16 +17,19 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 from measuring import put_between
 from runs import link_data
 
+from neurofmx.evaluation.pages import best_other
 from neurofmx.project import OVERALL
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "recordings"
+FOLDS = ROOT / "benchmarks" / "folds"
 MARKS = ("<!-- results -->", "<!-- /results -->")
 DATASETS = (
     *("m1", "hpc", "ssvep", "ca1", "demo"),
@@ -42,7 +45,7 @@ recordings the median and the range, of one the figure and its 95 % interval (bl
 training seed). Seconds are of one recording: to answer, and for other methods to be fitted too.
 `docs/evaluation.md` says what the methods and levels are. `circular_error` is in degrees, less is
 better."""
-METHODS = ("neurofmx", "ridge", "logistic", "untrained", "mean")
+METHODS = ("neurofmx", "untrained", "mean")
 PARTS = (
     "datasets",
     "params.yaml",
@@ -54,8 +57,22 @@ PARTS = (
 )
 
 
-def run(dataset: str, folder: Path) -> None:
-    """Run one data set in a copy of the project and keep its results."""
+def run(
+    dataset: str,
+    folder: Path,
+    kept: Path = RESULTS,
+    name: str = "",
+    last: str = "report",
+    **card: Any,
+) -> None:
+    """Run one data set in a copy of the project and keep its results.
+
+    Args:
+        kept: Folder that they go to.
+        name: What they are called there, if not as the data set.
+        last: Stage.
+        card: Fields of the card in place of its own.
+    """
     project = folder / "project"
     for part in PARTS:
         source, target = ROOT / part, project / part
@@ -67,19 +84,23 @@ def run(dataset: str, folder: Path) -> None:
         else:
             shutil.copy(source, target)
     link_data(folder)
+    path = project / "datasets" / f"{dataset}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | card, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "neurofmx", "run", "--dataset", dataset]
+    command = [sys.executable, "-m", "neurofmx", "run", "--dataset", dataset, "--until", last]
     subprocess.run(command, cwd=project, env=environment, check=True)
     storage = project / "storage"
-    shutil.copy(storage / "evaluate" / "results.csv", RESULTS / f"{dataset}.csv")
+    kept.mkdir(exist_ok=True)
+    shutil.copy(storage / "evaluate" / "results.csv", kept / f"{name or dataset}.csv")
     cost = {
         path.parent.name: {
             k: json.loads(path.read_text())[k] for k in ("seconds", "peak_memory_mb")
         }
         for path in storage.glob("*/metrics.json")
     }
-    (RESULTS / f"{dataset}-cost.json").write_text(json.dumps(cost, indent=1, sort_keys=True) + "\n")
+    told = json.dumps(cost, indent=1, sort_keys=True) + "\n"
+    (kept / f"{name or dataset}-cost.json").write_text(told)
 
 
 def table() -> str:
@@ -99,13 +120,14 @@ def table() -> str:
                 continue
             found = group.groupby("method")["value"].median()
             cells = [f"{found[m]:.2f}" if m in found else "" for m in METHODS]
-            baseline = cells[1] or cells[2]
+            best = best_other(found, metric)
+            other = f"{found[best]:.2f} ({best})" if best else ""
             n = group["recording"].nunique()
             rows.append(
-                f"| {dataset} | {task}, {metric} | {level} ({n}) | **{cells[0]}** | {baseline} | "
-                f"{cells[3]} | {cells[4]} | {seconds:.0f} s |"
+                f"| {dataset} | {task}, {metric} | {level} ({n}) | **{cells[0]}** | {other} | "
+                f"{cells[1]} | {cells[2]} | {seconds:.0f} s |"
             )
-    columns = ("data set", "task, metric", "level (recordings)", "NeuroFM-X", "baseline")
+    columns = ("data set", "task, metric", "level (recordings)", "NeuroFM-X", "best other")
     columns += ("untrained", "chance", "whole run")
     head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     return "\n".join([*head, *rows])
@@ -122,7 +144,21 @@ def page() -> str:
             card = yaml.safe_load((ROOT / "datasets" / f"{dataset}.yaml").read_text())
             made_up = " (SYNTHETIC data)" if card.get("synthetic") else ""
             parts.append(f"## {dataset}{made_up}\n\n{card['title']}.\n\n{_methods(single)}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_folds()]) + "\n"
+
+
+def _folds() -> list[str]:
+    """A part for each data set of which folds are kept, their tested recordings together."""
+    parts, found = [], {}
+    for path in sorted(FOLDS.glob("*.csv")):
+        dataset, fold = path.stem.split("-", 1)
+        found.setdefault(dataset, {})[fold] = pd.read_csv(path)
+    for dataset, folds in found.items():
+        results = pd.concat(folds.values())
+        single = results[(results["recording"] != OVERALL) & results["metric"].isin(MAIN)]
+        about = f"Held out in turn (`python benchmarks/folds.py {dataset}`): {', '.join(folds)}."
+        parts.append(f"## {dataset}, folds\n\n{about}\n\n{_methods(single)}")
+    return parts
 
 
 def _methods(results: pd.DataFrame) -> str:

@@ -80,7 +80,7 @@ class Params(StageParams):
         draws: Bootstrap draws of each interval.
         block: Shortest stretch that is drawn whole (s).
         methods: Baselines to hold it against, by name; `simple` stands for all that take seconds,
-            `all` for the networks too.
+            `all` for trees and networks too.
         baselines: What the baselines choose from.
         threads: Threads of the processor; small matrices are fastest on one.
     """

@@ -11,7 +11,7 @@ from windows import card, recording
 
 from neurofmx.errors import UserError
 from neurofmx.evaluation import BASELINES, METRICS, BaselineParams, Prediction
-from neurofmx.evaluation.baselines import NETWORKS, chosen, networks
+from neurofmx.evaluation.baselines import NETWORKS, SLOW, chosen, networks
 from neurofmx.evaluation.baselines.base import NetworkParams
 from neurofmx.evaluation.baselines.events import Decoder, Spikes
 from neurofmx.evaluation.baselines.recurrent import GRU
@@ -196,6 +196,6 @@ def test_models_of_spikes_say_what_they_need(made):
 def test_methods_are_chosen_by_name_or_all_at_once():
     assert chosen(["gru", "mean"]) == ["mean", "gru"]
     assert set(chosen(["all"])) == set(BASELINES)
-    assert set(chosen(["simple", "ndt"])) == set(BASELINES) - set(NETWORKS) | {"ndt"}
+    assert set(chosen(["simple", "ndt"])) == set(BASELINES) - set(SLOW) | {"ndt"}
     with pytest.raises(ValueError, match=r"no method 'grue'; choose from ridge, .*simple"):
         chosen(["grue"])

@@ -42,10 +42,10 @@ def test_every_method_has_a_row_for_every_figure_of_its_kind(results):
     always = {"neurofmx", "probe", "untrained", "mean", "shifted"}
     for metric in ("r2", "r2[0]", "r2[1]", "r2_weighted", "pearson", "mse"):
         lines = {"ridge", "ridge_centred", "wiener_cascade", "kalman"}
-        assert methods[metric] == always | lines | {"psth", "boosted"}
+        assert methods[metric] == always | lines | {"psth"}
     for metric in ("accuracy", "balanced_accuracy", "auc", "f1", "kappa"):
         spatial = {"csp", "tangent", "mdm"}
-        assert methods[metric] == always | spatial | {"logistic", "lda", "boosted"}
+        assert methods[metric] == always | spatial | {"logistic", "lda"}
     assert not results.duplicated(["recording", "task", "metric", "method"]).any()
     assert (results["level"] == "trial").all()
 

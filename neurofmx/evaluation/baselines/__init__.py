@@ -32,10 +32,19 @@ from neurofmx.evaluation.baselines.riemann import csp, mdm, tangent
 from neurofmx.evaluation.baselines.sequences import no_counts
 from neurofmx.evaluation.baselines.traces import needs_traces
 
-__all__ = ["BASELINES", "NETWORKS", "Baseline", "BaselineParams", "Prediction", "Problem", "chosen"]
+__all__ = [
+    "BASELINES",
+    "NETWORKS",
+    "SLOW",
+    "Baseline",
+    "BaselineParams",
+    "Prediction",
+    "Problem",
+    "chosen",
+]
 
-# A minute or more for each recording and task; the others take seconds.
 NETWORKS = ("gru", "transformer", "ndt", "lfads", "cebra", "poyo")
+SLOW = ("boosted", *NETWORKS)  # a minute or more for each recording and task; others take seconds
 ANY = (*NUMBERS, *CLASSES)
 
 BASELINES: dict[str, Baseline] = {
@@ -78,17 +87,17 @@ BASELINES: dict[str, Baseline] = {
 
 
 def chosen(methods: Sequence[str]) -> list[str]:
-    """Rows of `BASELINES` by name; `simple` stands for all but `NETWORKS`, `all` for every one.
+    """Rows of `BASELINES` by name; `simple` stands for all but `SLOW`, `all` for every one.
 
     Raises:
         ValueError: A name is unknown; says which there are.
     """
-    groups = {"all": set(BASELINES), "simple": set(BASELINES) - set(NETWORKS)}
+    groups = {"all": set(BASELINES), "simple": set(BASELINES) - set(SLOW)}
     unknown = sorted(set(methods) - set(BASELINES) - set(groups))
     if unknown:
         raise ValueError(
             f"no method {', '.join(map(repr, unknown))}; choose from {', '.join(BASELINES)}, or "
-            "simple (all but networks) or all"
+            "simple (those that take seconds) or all"
         )
     named = set().union(*(groups.get(name, {name}) for name in methods))
     return [name for name in BASELINES if name in named]
