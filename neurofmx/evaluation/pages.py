@@ -70,7 +70,7 @@ def as_html(results: pd.DataFrame, card: Card) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     sections = [
-        {"task": task, "metric": metric, "variant": _variant(metric), "rows": _cells(rows, metric)}
+        {"task": task, "metric": metric, "variant": variant(metric), "rows": _cells(rows, metric)}
         for task, metric, rows in _groups(results)
     ]
     levels = {name: about for name, about in LEVELS.items() if name in set(results["level"])}
@@ -85,7 +85,8 @@ def _groups(results: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
         yield str(task), str(metric), rows
 
 
-def _variant(metric: str) -> str:
+def variant(metric: str) -> str:
+    """What a figure of results.csv is exactly."""
     if metric == SPIKES:
         return "log-likelihood gained over each unit's mean rate, in bits per spike"
     return METRICS[metric].variant
@@ -150,7 +151,7 @@ def _tabular(task: str, metric: str, rows: pd.DataFrame) -> str:
     medians = rows.groupby(["level", "method"], sort=False)["value"].median()
     best = [best_other(part, metric) for _, part in medians.groupby("level", sort=False)]
     lines = [
-        f"% {_line(task)}: {_line(_variant(metric))}",
+        f"% {_line(task)}: {_line(variant(metric))}",
         r"\begin{tabular}{llrr}",
         r"\toprule",
         rf"method & held out & recordings & {_escaped(metric)} \\",

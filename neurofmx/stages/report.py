@@ -14,6 +14,7 @@ from neurofmx.data.align import fitted, recovered
 from neurofmx.data.cards import FOLDER, Card, load_card
 from neurofmx.data.slices import Slices
 from neurofmx.evaluation import LEVELS, METRICS
+from neurofmx.evaluation.pages import SPIKES, variant
 from neurofmx.interpretability import figures, signals
 from neurofmx.interpretability.report import (
     compared,
@@ -29,6 +30,7 @@ from neurofmx.types import Samples
 STAGE = "report"
 BEFORE = STAGES[: STAGES.index(STAGE)]
 TITLES = {"regression": "Regression", "classification": "Classification", "circular": "Angles"}
+INPUTS = "Spikes ahead, or hidden"
 CAVEATS = (
     "Our model answers from its whole window, what follows the instant included; ridge has lags of "
     "the present and the past only, ridge_centred of both sides; smoothing, where valid chose it, "
@@ -76,6 +78,7 @@ def _content(
     failed = json.loads(_path("interpret", "failed.json").read_text())
     errors = [name for name, metric in METRICS.items() if metric.is_error]
     titles = {name: TITLES[metric.kinds[0]] for name, metric in METRICS.items()}
+    titles[SPIKES] = INPUTS
     left_out = [f"{name}: {why}." for name, why in manifests["evaluate"]["left_out"].items()]
     return {
         "card": card,
@@ -84,7 +87,7 @@ def _content(
         "decoded_figures": decoded_figures,
         "results": results_tables(results, titles),
         "levels": {name: LEVELS[name] for name in results["level"].unique()},
-        "variants": {m: METRICS[m].variant for m in main_figures(results)["metric"].unique()},
+        "variants": {m: variant(m) for m in main_figures(results)["metric"].unique()},
         "sections": _sections(tables, metrics),
         "model": _model(metrics, manifests["pretrain"]["recordings"]),
         "streams": _streams(metrics),
@@ -110,15 +113,18 @@ def _figures(
 ) -> tuple[dict[str, str], list, list]:
     """Every figure by name, and the names and captions of those that the tasks decide."""
     drawn, scores, decoded = {}, [], []
+    asked = json.loads(_path("tokenize", "tasks.json").read_text())
     for task in results["task"].unique():
         rows = main_figures(results)[lambda r, t=task: r["task"] == t]
         metric, level = rows["metric"].iloc[0], rows.groupby("level")["recording"].first()
-        drawn[f"scores_{task}"] = figures.html(
-            figures.scores(rows, task, metric), f"scores-{task}", 380
+        mark = task.replace(" ", "-")
+        drawn[f"scores_{mark}"] = figures.html(
+            figures.scores(rows, task, metric), f"scores-{mark}", 380
         )
-        scores.append((f"scores_{task}", f"{task}: {metric} of each recording, with intervals."))
-        classes = _classes(task)
-        if not classes:
+        scores.append((f"scores_{mark}", f"{task}: {metric} of each recording, with intervals."))
+        if task not in asked:  # what is told of the inputs themselves has no answers to draw
+            continue
+        if not (classes := asked[task].get("classes", [])):
             for kind, recording in level.items():
                 name = f"traces_{task}_{kind}"
                 figure = figures.traces(predictions, recording, task)
@@ -173,11 +179,6 @@ def _signals(card: Card) -> dict[str, str]:
         picture = signals.clock(fitted(recording, device, clock), frames)
         drawn[f"clock_{device}"] = figures.html(picture, f"clock-{device}", 400 + 160 * len(frames))
     return drawn
-
-
-def _classes(task: str) -> list[str]:
-    """Labels of a task, none where it asks for numbers."""
-    return json.loads(_path("tokenize", "tasks.json").read_text())[task].get("classes", [])
 
 
 def _streams(metrics: dict[str, Any]) -> list[list[str]]:
