@@ -81,9 +81,9 @@ def examined(folder, shuffled=False, epochs=12) -> dict[str, tuple[Problem, list
             "neurofmx": Prediction(after[task].prediction, 0, spread=after[task].spread),
             "untrained": probe(features, problem, BaselineParams()),
         }
-        for name, baseline in BASELINES.items():
-            if problem.kind in baseline.kinds:
-                scored[name] = baseline.fit(problem, BaselineParams())
+        for name in ("ridge", "logistic", "mean"):
+            if problem.kind in BASELINES[name].kinds:
+                scored[name] = BASELINES[name].fit(problem, BaselineParams())
         np.testing.assert_allclose(after[task].truth, queries["test"].truth, atol=1e-6)
         found[task] = (problem, [Scored(name, answer, 0.0) for name, answer in scored.items()])
     return found
