@@ -74,6 +74,13 @@ class Spatial(nn.Module):
             mix: How channels enter the mixtures.
             before: Tokens at the start that are only read.
         """
+        # In bfloat16 a covariance is no longer positive.
+        with torch.autocast(values.device.type, enabled=False):
+            return self._features(values, seen, mix, before)
+
+    def _features(
+        self, values: Tensor, seen: Tensor, mix: Tensor, before: int
+    ) -> Float[Tensor, "batch _token feature"]:
         x, kept = (rearrange(v.float(), "b t c s -> b (t s) c") for v in (values, seen))
         both = F.pad(kept[:, 1:] * kept[:, :-1], (0, 0, 1, 0))
         x = F.pad(x.diff(dim=1), (0, 0, 1, 0)) * both
