@@ -7,6 +7,7 @@ import torch
 
 from neurofmx.batches import SignalBatch
 from neurofmx.models import PopT
+from neurofmx.models.popt import FIRST
 from neurofmx.tokenizers import BinnedTokenizer, MeanPool, Population
 
 
@@ -135,7 +136,7 @@ def test_the_place_of_an_unknown_unit_reaches_its_token():
     tokens = [tokenizer.tokenize(unknown_units(*place)).tokens for place in places]
     for i, a in enumerate(tokens):
         for b in tokens[:i]:
-            assert (a - b).abs().max() > 0.1
+            assert (a - b).abs().max() > 0.1 * FIRST
     tokens[-1].square().mul(tokens[-1]).sum().backward()
     assert tokenizer.units.region.weight.grad[1].any()
     assert not tokenizer.units.region.weight.grad[2].any()
