@@ -42,7 +42,7 @@ def test_the_new_is_learnt_and_old_windows_and_weights_hold_on_to_the_old(came):
     ways = came["ways"]
     assert set(ways) == set(WAYS)
     assert all(way["gained"] > 0.1 for way in ways.values())
-    assert ways["plain"]["forgotten"] > 0.1
+    assert ways["plain"]["forgotten"] > 0.02
     for way in ("replay", "ewc", "replay_ewc"):
         assert ways[way]["forgotten"] < 0.6 * ways["plain"]["forgotten"]
 
