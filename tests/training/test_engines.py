@@ -93,4 +93,4 @@ def test_a_run_in_bfloat16_learns_the_same_under_ddp(made, tmp_path):
         assert run(folder, made, given, world=world) == 0, told(folder)
         found[engine] = losses(folder)
         assert load_file(folder / "best.safetensors")["hidden_token"].dtype == torch.float32
-    assert found["ddp"] == pytest.approx(found["local"], rel=0.05, abs=0.02)
+    assert found["ddp"] == pytest.approx(found["local"], rel=0.05, abs=0.04)
