@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,14 +21,18 @@ CAMERA = {
 }
 
 
-def make_storage(folder: Path, synthetic: bool = False) -> None:
+def make_storage(folder: Path, synthetic: bool = False, **changes: Any) -> None:
     """Write a card and `storage/` up to online into `folder`, which is the working directory.
 
     `made-1` was pretrained on; `made-2` is for adapt, which left no model. Weights are random.
+
+    Args:
+        changes: Fields of the card.
     """
     signals = card().model_dump(mode="json")["signals"] | CAMERA
     clocks = {"camera": {"signals": ["video"], "device": "camera_sync", "reference": "sync"}}
-    spec = card(adapt=[LEFT_OUT], synthetic=synthetic, signals=signals, clocks=clocks)
+    fields = {"adapt": [LEFT_OUT], "signals": signals, "clocks": clocks} | changes
+    spec = card(synthetic=synthetic, **fields)
     save_card(spec, folder / "datasets")
     made = [recording(PRETRAINED), recording(LEFT_OUT, seed=1)]
     for each in made:
@@ -38,7 +43,7 @@ def make_storage(folder: Path, synthetic: bool = False) -> None:
             each.id, each.subject, each.species, each.dataset, each.signals | _camera()
         )
         store.write(filmed, base.folder("ingest") / f"{each.id}.zarr", "key")
-    windows = shards(base.folder("tokenize"), made)
+    windows = shards(base.folder("tokenize"), made, spec)
     model = tiny_model(windows, [PRETRAINED], 1)
     model.save_pretrained(base.folder("pretrain"))
     ids = dict.fromkeys((PRETRAINED, LEFT_OUT), "key")

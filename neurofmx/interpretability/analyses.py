@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from neurofmx.interpretability.cka import linear_cka
 from neurofmx.interpretability import planted, sae, tuning
 from neurofmx.interpretability.capture import SPLITS, beside, fuse, nearest
 from neurofmx.interpretability.study import FROZEN, OURS, SECOND, UNTRAINED, Result, Study
@@ -76,6 +77,24 @@ def _density(study: Study, found: sae.TopKSAE) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def compare(study: Study) -> Result:
+    """How far training moved the features of each signal: CKA with the untrained model's.
+
+    Beside it that with the untrained model's features of other tokens, 0 but for chance.
+    """
+    rng, rows = np.random.default_rng(study.seed), []
+    for signal, found in study.captured.items():
+        ours, untrained = (found.of(model, "test") for model in (OURS, UNTRAINED))
+        try:
+            cka = linear_cka(ours, untrained)
+            other = linear_cka(ours, rng.permutation(untrained))
+        except ValueError as error:
+            return Result(failed=[f"cka: {signal}: {error}"])
+        rows.append({"signal": signal, "tokens": len(ours), "cka": cka, "cka_of_others": other})
+    values = {"cka_with_untrained": {row["signal"]: round(row["cka"], 4) for row in rows}}
+    return Result({"cka": pd.DataFrame(rows)}, values)
+
+
 def tune(study: Study) -> Result:
     """Held-out tuning of single units, and of the directions of the dictionary."""
     if not study.regressions:
@@ -135,7 +154,8 @@ def find_planted(study: Study) -> Result:
     """Planted latents in what the model holds at an instant, and planted drift in the clocks."""
     if not study.card.synthetic:
         return Result()
-    fused = fuse(study.models, study.shards, study.recordings, study.regressions[0])
+    asked = study.regressions[0]
+    fused = fuse(study.models, study.shards, study.recordings, asked, study.held_out)
     rows, clocks = [], []
     for recording in study.recordings:
         truth = planted.read_truth(study.storage / "ingest" / "truth" / f"{recording}.npz")
@@ -190,6 +210,7 @@ def _recovered(
 
 ANALYSES: dict[str, Callable[[Study], Result]] = {
     "sae": take_apart,
+    "cka": compare,
     "tuning": tune,
     "planted": find_planted,
 }

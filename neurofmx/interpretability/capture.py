@@ -40,10 +40,18 @@ class Captured:
 
 
 def capture(
-    models: dict[str, NeuroFMX], shards: Shards, recordings: list[str], signal: str
+    models: dict[str, NeuroFMX],
+    shards: Shards,
+    recordings: list[str],
+    signal: str,
+    held_out: str = "test",
 ) -> Captured:
-    """Features of the windows of each split; overlapping training windows are taken once."""
-    positions = {split: apart(shards, split, recordings) for split in SPLITS}
+    """Features of the windows of each split; overlapping training windows are taken once.
+
+    Args:
+        held_out: Split that stands as test.
+    """
+    positions = _positions(shards, recordings, held_out)
     return Captured(
         {
             name: {s: features(model, shards, positions[s], signal) for s in SPLITS}
@@ -53,13 +61,23 @@ def capture(
 
 
 def fuse(
-    models: dict[str, NeuroFMX], shards: Shards, recordings: list[str], task: str
+    models: dict[str, NeuroFMX],
+    shards: Shards,
+    recordings: list[str],
+    task: str,
+    held_out: str = "test",
 ) -> dict[str, dict[str, Answers]]:
     """What the latents answer to a task in the same windows, by model and split."""
+    positions = _positions(shards, recordings, held_out)
     return {
-        name: {s: answers(model, shards, apart(shards, s, recordings))[task] for s in SPLITS}
+        name: {s: answers(model, shards, positions[s])[task] for s in SPLITS}
         for name, model in models.items()
     }
+
+
+def _positions(shards: Shards, recordings: list[str], held_out: str) -> dict[str, list[int]]:
+    places = dict(zip(SPLITS, ("train", "valid", held_out), strict=True))
+    return {split: apart(shards, place, recordings) for split, place in places.items()}
 
 
 def nearest(

@@ -77,7 +77,13 @@ class Study:
     def captured(self) -> dict[str, Captured]:
         """Backbone features by signal."""
         shared = (self.models, self.shards, self.recordings)
-        return {name: capture(*shared, name) for name in self.models[OURS].config.signals}
+        signals = self.models[OURS].config.signals
+        return {name: capture(*shared, name, self.held_out) for name in signals}
+
+    @property
+    def held_out(self) -> str:
+        """Split that is looked at as test: where a card tests other recordings, these have none."""
+        return "valid" if self.card.split.test_on else "test"
 
     @property
     def regressions(self) -> list[str]:

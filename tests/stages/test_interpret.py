@@ -2,7 +2,7 @@ import json
 
 import pandas as pd
 import pytest
-from stored import PRETRAINED, make_storage, read_metrics
+from stored import LEFT_OUT, PRETRAINED, make_storage, read_metrics
 
 from neurofmx.interpretability import StudyParams
 from neurofmx.interpretability.sae import SAEParams
@@ -12,9 +12,9 @@ from neurofmx.stages import interpret
 STUDY = StudyParams(sae=SAEParams(steps=40, k=4), tuning=TuningParams(bins=4, shifts=40))
 
 
-def run(folder, monkeypatch, synthetic):
+def run(folder, monkeypatch, synthetic, **card):
     monkeypatch.chdir(folder)
-    make_storage(folder, synthetic)
+    make_storage(folder, synthetic, **card)
     interpret.run(interpret.Params(dataset="made", study=STUDY))
 
 
@@ -28,6 +28,10 @@ def test_each_analysis_stands_beside_its_controls(tmp_path, monkeypatch):
     sae = table(tmp_path, "sae").set_index("dictionary")
     assert list(sae.index) == ["neurofmx", "second seed", "frozen dictionary", "untrained"]
     assert sae["explained_variance"]["neurofmx"] > sae["explained_variance"]["frozen dictionary"]
+
+    cka = table(tmp_path, "cka").set_index("signal")
+    assert (cka["cka"] > 0.1).all()  # the same tokens
+    assert (cka["cka_of_others"].abs() < 0.1).all()
 
     scores = table(tmp_path, "tuning")
     assert set(scores["kind"]) == {"unit", "feature"}
@@ -57,3 +61,10 @@ def test_two_equal_runs_write_the_same_and_real_data_has_no_planted_truth(tmp_pa
 
     assert manifest.read_bytes() == first
     assert "planted.parquet" not in json.loads(first)["outputs"]
+
+
+def test_where_other_recordings_are_tested_valid_is_looked_at(tmp_path, monkeypatch):
+    split = {"by": "time", "train": 0.6, "valid": 0.2, "guard": 1.0, "test_on": [LEFT_OUT]}
+    run(tmp_path, monkeypatch, False, split=split, adapt=[])
+    assert set(table(tmp_path, "tuning")["recording"]) == {PRETRAINED}
+    assert table(tmp_path, "cka")["tokens"].min() > 0

@@ -9,15 +9,17 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, Real
 from numpy import ndarray
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
 from neurofmx.errors import UserError
+from neurofmx.evaluation.metrics.ceilings import cc_norm, split_half
 from neurofmx.evaluation.metrics.spikes import bits_per_spike, psth_r2, unit_bits_per_spike
 
 UNITS = ("heldin", "heldout")
+HALVES = 20  # random halves of the repeats
 PENALTIES = np.logspace(-4, 0, 9)  # of the velocity decoder
 Arrays = dict[str, Any]
 
@@ -26,9 +28,10 @@ def score(rates: dict[str, Arrays], known: dict[str, Arrays]) -> dict[str, dict[
     """Scores of each group, as the benchmark defines them.
 
     Returns:
-        By group: `co-bps`, `co-bps by unit`, and `fp-bps`, `vel R2`, `psth R2` where they are
-        defined. `vel R2` is the mean of both dimensions and of the groups that have their own
-        decoder; ridge is fitted on train rates, its penalty by cross-validation inside of them.
+        By group: `co-bps`, `co-bps by unit`, and `fp-bps`, `vel R2`, `psth R2` and, which the
+        benchmark has not, `CC norm` and `split half` where they are defined. `vel R2` is the mean
+        of both dimensions and of the groups that have their own decoder; ridge is fitted on train
+        rates, its penalty by cross-validation inside of them.
 
     Raises:
         UserError: A group has no truth, or arrays differ in shape.
@@ -61,7 +64,35 @@ def _scored(name: str, rates: Arrays, known: dict[str, Arrays]) -> dict[str, Any
             condition[rows] = k
         used = condition >= 0
         found["psth R2"] = psth_r2(shown[used], target["psth"], condition[used])
+        found |= _beside_noise(held[used], counts[used], condition[used])
     return found
+
+
+def _beside_noise(
+    rates: Float[ndarray, "trial time unit"],
+    counts: Real[ndarray, "trial time unit"],
+    condition: Int[ndarray, " trial"],
+) -> dict[str, float]:
+    """Medians over held-out units of the normalised correlation and of the split half.
+
+    Trials of a condition are repeats, as many of each as the rarest has. Units whose repeats agree
+    no more than noise does have no ceiling and are left out; without any, nothing is told.
+    """
+    trials = [np.flatnonzero(condition == k) for k in np.unique(condition)]
+    repeats, found = min(map(len, trials)), []
+    for unit in range(counts.shape[-1]):
+        responses = np.hstack([counts[rows[:repeats], :, unit] for rows in trials]).astype(float)
+        told = np.concatenate([rates[rows, :, unit].mean(axis=0) for rows in trials])
+        known = np.isfinite(responses).all(axis=0)
+        rng = np.random.default_rng(unit)
+        try:
+            half = split_half(responses[:, known], HALVES, rng)
+            found.append((cc_norm(told[known], responses[:, known]), half))
+        except ValueError:
+            continue
+    if not found:
+        return {}
+    return dict(zip(("CC norm", "split half"), np.median(found, axis=0).tolist(), strict=True))
 
 
 def _both(arrays: Arrays, prefix: str, suffix: str = "") -> Float[ndarray, "trial time unit"]:

@@ -94,6 +94,8 @@ def test_held_out_units_are_told_nearly_as_well_as_from_their_true_rates(data, t
     assert ceiling["co-bps"] > simple["co-bps"] > 0.75 * ceiling["co-bps"]
     assert ours["co-bps"] > random["co-bps"]
     assert ceiling["vel R2"] > ours["vel R2"] > random["vel R2"]
+    assert ceiling["CC norm"] > 0.9
+    assert 0 < ceiling["split half"] < 1
     assert ceiling["fp-bps"] > ours["fp-bps"] > -0.15  # 40 trials to fit 200 ms from
 
 
@@ -109,7 +111,8 @@ def test_scores_are_those_of_the_benchmarks_own_package(smoothed):
     wrapped = [{g: Readable(arrays) for g, arrays in each.items()} for each in (target, copied)]
     (found,) = evaluation.evaluate(*wrapped)
     (theirs,) = found.values()
-    assert {f"[100] {name}" for name in ours if "unit" not in name} == set(theirs)
+    own = {"co-bps by unit", "CC norm", "split half"}
+    assert {f"[100] {name}" for name in ours.keys() - own} == set(theirs)
     for name, value in theirs.items():
         assert ours[name.removeprefix("[100] ")] == pytest.approx(value, abs=1e-10)
     each = [
@@ -195,7 +198,9 @@ def test_the_mean_rate_scores_zero_and_shuffled_trials_less(smoothed):
     mean = np.broadcast_to(counts.mean(axis=(0, 1)), counts.shape)
     assert scored(smoothed, eval_rates_heldout=mean)["co-bps"] == 0.0
     moved = np.roll(rates, 1, axis=0)
-    assert scored(smoothed, eval_rates_heldout=moved)["co-bps"] < 0.05
+    shuffled = scored(smoothed, eval_rates_heldout=moved)
+    assert shuffled["co-bps"] < 0.05
+    assert shuffled["CC norm"] < 0.7 * scored(smoothed)["CC norm"]
     assert scored(smoothed)["co-bps"] > 0.3
 
 
