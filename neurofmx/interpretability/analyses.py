@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
-from neurofmx.interpretability.cka import linear_cka
 from neurofmx.interpretability import planted, sae, tuning
 from neurofmx.interpretability.capture import SPLITS, beside, fuse, nearest
+from neurofmx.interpretability.cka import linear_cka
 from neurofmx.interpretability.study import FROZEN, OURS, SECOND, UNTRAINED, Result, Study
 from neurofmx.training.inference import Answers
 from neurofmx.types import AlignedRecording, Events
@@ -91,7 +91,8 @@ def compare(study: Study) -> Result:
         except ValueError as error:
             return Result(failed=[f"cka: {signal}: {error}"])
         rows.append({"signal": signal, "tokens": len(ours), "cka": cka, "cka_of_others": other})
-    values = {"cka_with_untrained": {row["signal"]: round(row["cka"], 4) for row in rows}}
+    moved = {str(row["signal"]): float(f"{row['cka']:.4f}") for row in rows}
+    values = {"cka_with_untrained": moved}
     return Result({"cka": pd.DataFrame(rows)}, values)
 
 

@@ -277,6 +277,7 @@ def _scheduler(params: SearchParams, space: dict[str, Any]) -> Any:
     return PopulationBasedTraining(
         "training_iteration",  # which is a piece
         perturbation_interval=1,
+        resample_probability=0.0,  # a good state with any other learning rate is soon a bad one
         synch=True,
         hyperparam_mutations=space | choices,
         custom_explore_fn=lambda config: params.config(params.values(config)),  # within the ends
