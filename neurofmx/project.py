@@ -129,17 +129,15 @@ def reproduce(until: str | None = None) -> int:
 def results_table(card: Card) -> Table:
     """Our main figures with their intervals, beside the best of the other methods and controls.
 
-    Several recordings share a row: their median and, for ours, the lowest and highest.
+    Several recordings share a row: their median and, for ours, the lowest and highest. Cells have
+    lines, so that a row fits in a narrow terminal.
     """
     with RESULTS.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["recording"] != OVERALL]
     title = f"{card.name} (SYNTHETIC data)" if card.synthetic else card.name
-    table = Table(title=title)
-    for column in ("task", "level", "metric", OURS, "best other"):
+    table = Table(title=title, show_lines=True)
+    for column in ("task", OURS, "best other", "controls"):
         table.add_column(column, no_wrap=True)
-    shown = [name for name in CONTROLS if any(row["method"] == name for row in rows)]
-    for column in shown:
-        table.add_column(column.replace("_", " "))
     figures: dict[tuple[str, ...], dict[str, list[dict[str, str]]]] = {}
     for row in rows:
         if row["metric"] in MAIN:
@@ -147,8 +145,13 @@ def results_table(card: Card) -> Table:
             figures.setdefault(key, {}).setdefault(row["method"], []).append(row)
     for (task, level, metric), by_method in figures.items():
         ours = by_method.get(OURS, [])
-        cells = [task, f"{level} ({len(ours)})", metric, _figure(ours), _best(by_method, metric)]
-        cells += [_figure(by_method.get(method, []), interval=False) for method in shown]
+        controls = [
+            f"{_figure(by_method[method], interval=False)} {method}"
+            for method in CONTROLS
+            if method in by_method
+        ]
+        place = f"{task}\n{metric}\n{level} ({len(ours)})"
+        cells = [place, _figure(ours), _best(by_method, metric), "\n".join(controls)]
         table.add_row(*(escape(cell) for cell in cells))
     return table
 
@@ -164,19 +167,19 @@ def _best(by_method: dict[str, list[dict[str, str]]], metric: str) -> str:
     if not medians:
         return "–"
     name = MAIN[metric](medians, key=medians.__getitem__)
-    return f"{medians[name]:.3f} {name}"
+    return f"{medians[name]:.3f}\n{name}"
 
 
 def _figure(rows: list[dict[str, str]], interval: bool = True) -> str:
-    """One recording: "0.91 [0.88, 0.93]"; several: "0.84 (0.79 to 0.88)"."""
+    """One recording: "0.91" over "[0.88, 0.93]"; several: over "(0.79 to 0.88)"."""
     values = [float(row["value"]) for row in rows if row["value"]]
     if not values:
         return "–" if rows else ""
     if len(values) > 1:
-        extent = f" ({min(values):.3f} to {max(values):.3f})"
+        extent = f"\n({min(values):.3f} to {max(values):.3f})"
     else:
         low, high = rows[0]["low"], rows[0]["high"]
-        extent = f" [{float(low):.3f}, {float(high):.3f}]" if low and high else ""
+        extent = f"\n[{float(low):.3f}, {float(high):.3f}]" if low and high else ""
     return f"{median(values):.3f}{extent if interval else ''}"
 
 

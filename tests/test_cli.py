@@ -300,12 +300,10 @@ demo,all,speed,r2,neurofmx,trial,0.9,0.1,1.0
     assert "SYNTHETIC" in str(table.title)
     columns = {str(column.header): list(column.cells) for column in table.columns}
     assert columns == {
-        "task": ["speed"] * 2,
-        "level": ["recording (1)", "trial (2)"],
-        "metric": ["r2"] * 2,
-        "neurofmx": ["0.910 [0.880, 0.930]", "0.700 (0.600 to 0.800)"],
-        "best other": ["0.600 kalman", "0.400 ridge"],
-        "untrained": ["–", ""],
+        "task": ["speed\nr2\nrecording (1)", "speed\nr2\ntrial (2)"],
+        "neurofmx": ["0.910\n[0.880, 0.930]", "0.700\n(0.600 to 0.800)"],
+        "best other": ["0.600\nkalman", "0.400\nridge"],
+        "controls": ["– untrained", ""],
     }
     assert "SYNTHETIC" not in str(
         project.results_table(card.model_copy(update={"synthetic": False})).title

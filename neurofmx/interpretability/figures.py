@@ -187,8 +187,7 @@ WAYS = {
 
 def stream(forgetting: pd.DataFrame, recording: str) -> go.Figure:
     """What is unexplained of the new and of the old after each chunk of a stream, by way."""
-    titles = ("valid windows of the new recording", "valid windows of those before")
-    figure = make_subplots(cols=2, subplot_titles=titles, shared_yaxes=True)
+    figure = make_subplots(cols=2, shared_yaxes=True)
     chosen = forgetting[forgetting["recording"] == recording]
     for way, rows in chosen.groupby("way", sort=False):
         for column, of in enumerate(("new", "old"), start=1):
@@ -202,7 +201,9 @@ def stream(forgetting: pd.DataFrame, recording: str) -> go.Figure:
                 row=1,
                 col=column,
             )
-    figure.update_xaxes(title="chunks learnt from")
+    for column, of in enumerate(("the new recording", "those before"), start=1):
+        title = f"chunks learnt from · valid windows of {of}"
+        figure.update_xaxes(title=title, row=1, col=column)
     figure.update_yaxes(title="unexplained", rangemode="tozero", row=1, col=1)
     return figure
 

@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 OURS = "neurofmx"
 OVERALL = "all"  # in place of a recording: all of one level together
+SMALL = 5e-3  # figures below it are shown by their digits
 
 
 def render(**content: Any) -> str:
@@ -64,9 +65,14 @@ def _means(together: pd.DataFrame, rows: pd.DataFrame) -> dict[tuple, dict[str, 
 
 
 def _figure(row: Any) -> dict[str, str]:
-    interval = f"[{row.low:.3f}, {row.high:.3f}]" if pd.notna(row.low) else ""
-    value = f"{row.value:.3f}" if pd.notna(row.value) else "undefined"
+    interval = f"[{_number(row.low)}, {_number(row.high)}]" if pd.notna(row.low) else ""
+    value = _number(row.value) if pd.notna(row.value) else "undefined"
     return {"value": value, "interval": interval}
+
+
+def _number(value: float) -> str:
+    """Three decimals; of a squared error in small units three digits."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= SMALL else f"{value:.2e}"
 
 
 def compared(results: pd.DataFrame, errors: Collection[str] = ()) -> list[str]:

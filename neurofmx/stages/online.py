@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shutil
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import torch
@@ -13,9 +13,7 @@ from neurofmx.config import StageParams
 from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX, vocabulary_of
-from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base
-from neurofmx.tokenizers import Tokenizer
 from neurofmx.training.online import WAYS, OnlineParams, Row, Stream
 from neurofmx.training.pace import Pace
 
@@ -65,7 +63,7 @@ def _learn(recording: str, old: list[str], shards: Shards, params: Params) -> li
     """Go through one recording in every way, and keep the model of ours."""
     folder = base.folder(STAGE) / recording
     folder.mkdir(exist_ok=True)
-    model = _known(recording, shards)
+    model = _new(recording, shards, params.seed)
     stream, rows = Stream(model, shards, old, recording, params.stream, params.seed), []
     for way in WAYS:
         learnt, found = stream.learn(way)
@@ -80,21 +78,14 @@ def _learn(recording: str, old: list[str], shards: Shards, params: Params) -> li
     return rows
 
 
-def _known(recording: str, shards: Shards) -> NeuroFMX:
-    """The pretrained model with the recording's units, as they were adapted to."""
-    core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
-    adapted = load_adapter(core, base.STORAGE / "adapt" / recording)
+def _new(recording: str, shards: Shards, seed: int) -> NeuroFMX:
+    """The pretrained model with room for the recording's units, of which it knows nothing yet.
+
+    What was adapted has seen the windows that are to come.
+    """
     model = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
+    torch.manual_seed(seed)
     model.extend(vocabulary_of(shards, [recording]))
-    with torch.no_grad():
-        for name, tokenizer in model.tokenizers.items():
-            own = cast(Tokenizer, tokenizer).units
-            theirs = cast(Tokenizer, adapted.tokenizers[name]).units
-            for key in set(own.keys) & set(theirs.keys):
-                (row,), _ = own.rows([key])
-                (place,), _ = theirs.rows([key])
-                own.gain.weight[row] = theirs.gain.weight[place]
-                own.bias.weight[row] = theirs.bias.weight[place]
     return model
 
 

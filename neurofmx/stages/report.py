@@ -257,11 +257,14 @@ def _clocks(metrics: dict[str, Any]) -> list[list[str]]:
 
 def _inside(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """Tables of the analyses, empty where an analysis could not be done."""
-    content: dict[str, Any] = {"sae": [], "sae_columns": [], "tuning": [], "planted": []}
+    named = ("sae", "sae_columns", "cka", "tuning", "planted")
+    content: dict[str, Any] = {name: [] for name in named}
     if "sae" in tables:
         found = tables["sae"]
         content["sae"] = [[_shown(value) for value in row] for row in found.to_numpy()]
         content["sae_columns"] = [c.replace("_", " ") for c in found]
+    if "cka" in tables:
+        content["cka"] = [[_shown(value) for value in row] for row in tables["cka"].to_numpy()]
     if "tuning" in tables:
         content["tuning"] = tuning_rows(tables["tuning"])
     if "planted" in tables:

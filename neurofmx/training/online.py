@@ -63,7 +63,7 @@ class OnlineParams(Params):
     replay: float = Field(0.5, ge=0, lt=1)
     ewc: float = Field(1.0, ge=0)
     fisher: int = Field(64, ge=1)
-    optimizer: OptimizerParams = OptimizerParams(lr=1e-3, schedule="constant", warmup=0.0)
+    optimizer: OptimizerParams = OptimizerParams(lr=3e-3, schedule="constant", warmup=0.0)
     objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
 
 

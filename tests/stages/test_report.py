@@ -63,6 +63,7 @@ def test_made_up_data_is_called_so(body):
         "neurofmx run --dataset made",
         "1 kind of warning",
         "in bits per spike",
+        "What training moved",
     ],
 )
 def test_the_page_says(body, text):
