@@ -156,13 +156,18 @@ def adapt(
     adapted = view(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for name, tokenizer in adapted.tokenizers.items():
-            units, new = cast(Tokenizer, tokenizer).units, vocabulary.get(name, Known([], []))
-            old = set(units.keys)
-            units.subset([key for key in new.keys if key in old])
-            units.extend(new.keys, new.regions)
+        rewire(adapted, vocabulary)
         insert(adapted, adapter, options or AdapterOptions())
     return adapted
+
+
+def rewire(model: NeuroFMX, vocabulary: Vocabulary) -> None:
+    """Give a model other channels: known ones keep their embeddings, the others go."""
+    for name, tokenizer in model.tokenizers.items():
+        units, new = cast(Tokenizer, tokenizer).units, vocabulary.get(name, Known([], []))
+        old = set(units.keys)
+        units.subset([key for key in new.keys if key in old])
+        units.extend(new.keys, new.regions)
 
 
 def view(model: NeuroFMX) -> NeuroFMX:

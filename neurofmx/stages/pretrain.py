@@ -13,7 +13,9 @@ from neurofmx.data.cards import load_card
 from neurofmx.data.loader import LoaderParams
 from neurofmx.data.pool import Pool
 from neurofmx.data.shards import Shards
+from neurofmx.errors import UserError
 from neurofmx.models import ModelParams, NeuroFMX, untrained, vocabulary_of
+from neurofmx.models.begun import begun
 from neurofmx.stages import base
 from neurofmx.training import launch
 from neurofmx.training.configure import configure
@@ -53,6 +55,7 @@ class Params(StageParams):
         threads: Threads of the processor for training; the result depends on it in the last bits.
         beside: Folders or URLs of other data sets' windows (a kept `storage/tokenize`) that are
             trained on too; `fit.phases` weighs them.
+        start: Folder of a pretrained model to begin from, a kept `storage/pretrain` of equal sizes.
         teacher: Folder of a pretrained model to learn from by the objective `distill`: a kept
             `storage/pretrain` of a larger size, made from the same windows.
         domain: What the objectives adversarial, confusion and mmd make the latents blind to.
@@ -61,6 +64,7 @@ class Params(StageParams):
 
     model: ModelParams = ModelParams(dropout=0.2)
     beside: list[str] = []
+    start: str | None = None
     teacher: str | None = None
     domain: Literal["recording", "dataset"] = "recording"
     fit: FitParams = FitParams(
@@ -101,7 +105,12 @@ def train(params: Params) -> None:
     config = configure(shards, params.model)
     if DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
         config = config.model_copy(update={"domains": sorted(set(domains.values()))})
-    model = untrained(config, vocabulary_of(shards, recordings), params.seed)
+    known = vocabulary_of(shards, recordings)
+    model = untrained(config, known, params.seed)
+    if params.start:
+        core = NeuroFMX.from_pretrained(params.start)
+        _never_seen(core, params.start, set(chosen.recordings.labels) - set(own))
+        model = begun(core, config, known, params.seed)
     teacher = NeuroFMX.from_pretrained(params.teacher) if params.teacher else None
     fit = Fit(
         model,
@@ -130,6 +139,19 @@ def train(params: Params) -> None:
         made = {"metrics": metrics, "recordings": own, "beside": beside}
         base.write_json(folder / TRAINED, made)
     fit.engine.barrier()  # no machine goes on before that is written
+
+
+def _never_seen(core: NeuroFMX, folder: str, kept: set[str]) -> None:
+    """Raises:
+    UserError: The model to start from knows a recording that the card keeps for adapt or test.
+    """
+    seen = {owner for known in core.vocabulary.values() for owner, _ in known.keys} & kept
+    if seen:
+        raise UserError(
+            f"pretrain.start is {folder}, which was trained on {', '.join(sorted(seen))}; the card "
+            "keeps that for adapt or for test, so no score of it would count: start from a model "
+            "that has not seen it"
+        )
 
 
 def spread(stage: str, fit: FitParams, work: Callable[[], None]) -> None:

@@ -3,14 +3,17 @@
 import json
 
 import pandas as pd
+import pytest
 from tokenized_project import FIT, MODEL, project
 from windows import card, recording, shards
 
 from neurofmx.data.loader import LoaderParams
 from neurofmx.data.shards import Shards
-from neurofmx.models import NeuroFMX
+from neurofmx.errors import UserError
+from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import adapt, base, pretrain
+from neurofmx.training.optim import OptimizerParams
 
 
 def test_a_recording_kept_for_adapt_changes_nothing_in_pretraining(tmp_path, monkeypatch):
@@ -72,6 +75,29 @@ def test_a_smaller_model_learns_from_a_kept_one(tmp_path, monkeypatch):
     assert (history["distill"] > 0).all()
     assert (history["loss"] - history["decode"] - history["distill"]).abs().max() < 1e-5
     assert pretrained().vocabulary == NeuroFMX.from_pretrained(kept).vocabulary
+
+
+def test_a_model_begins_from_a_kept_one_and_is_ahead(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+    first = json.loads((base.folder("pretrain") / "metrics.json").read_text())
+    kept = base.folder("pretrain").rename(tmp_path / "kept")
+    still = OptimizerParams(lr=1e-9, weight_decay=0.0)
+    fit = FIT.model_copy(update={"epochs": 1, "optimizer": still})
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=fit, start=str(kept)))
+    begun = json.loads((base.folder("pretrain") / "metrics.json").read_text())
+    assert begun["valid_unexplained"] == pytest.approx(first["valid_unexplained"], rel=1e-3)
+
+
+def test_a_model_that_has_seen_what_is_kept_for_adapt_is_no_start(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+    seen = pretrained()
+    seen.extend({"spikes": Known([("b", 0)], [])})
+    seen.save_pretrained(tmp_path / "seen")
+    params = pretrain.Params(dataset="made", model=MODEL, fit=FIT, start=str(tmp_path / "seen"))
+    with pytest.raises(UserError, match="seen, which was trained on b; the card keeps that"):
+        pretrain.run(params)
 
 
 def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):
