@@ -1,11 +1,13 @@
 """Hold each person, session or day out in turn, and keep what the pipeline says of it.
 
     python benchmarks/folds.py [ssvep gestures ca1_days] [--only NAME …]
+    python benchmarks/folds.py --shots [ssvep gestures ca1]
 
 A fold is a card of datasets/ with another `split`, run in a fresh copy of the project. Each writes
 benchmarks/folds/<data set>-<fold>.csv (storage/evaluate/results.csv as it is) and its cost when it
-has ended, so that a run that is cut off leaves the folds before. `python benchmarks/recordings.py
---tables` puts them into docs/results.md.
+has ended, so that a run that is cut off leaves the folds before. With `--shots` recordings are kept
+for adapt instead, and benchmarks/curves/<data set>.csv has the few-shot curves of them. `python
+benchmarks/recordings.py --tables` puts both into docs/results.md.
 """
 
 import argparse
@@ -13,8 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from recordings import CURVES, run
 from recordings import FOLDS as KEPT
-from recordings import run
 
 PEOPLE = ("subject01", "subject02", "subject03", "subject07", "subject09")
 WEARERS = ("person12345", "person21547", "person45612")
@@ -25,6 +27,8 @@ TIME = {"by": "time", "train": 0.6, "valid": 0.1, "guard": 1.0}
 def _apart(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return {name: {"split": TRIALS | {"test_on": [f"{name}*"]}, "adapt": []} for name in names}
 
+
+OURS = ("scratch", "head", "unit_id", "full")
 
 # Data set → fold → fields of its card.
 FOLDS: dict[str, dict[str, dict[str, Any]]] = {
@@ -38,14 +42,35 @@ FOLDS: dict[str, dict[str, dict[str, Any]]] = {
         for day in (1, 2, 3, 4)
     },
 }
+# Data set → recordings of one person or animal, and what their few-shot curves compare.
+SHOTS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "ssvep": (
+        ["subject09-2013_04_09-17_39_37", "subject09-2013_04_09-17_32_29"],
+        {"shots": [1, 2], "methods": ["logistic", "tangent", *OURS]},
+    ),
+    "gestures": (
+        ["person12345-1", "person12345-2", "person12345-3"],
+        {"shots": [1, 5], "methods": ["logistic", "tangent", *OURS]},
+    ),
+    "ca1": (
+        ["C7_M4-envB-day3"],
+        {"shots": [1, 3], "methods": ["ridge", *OURS]},
+    ),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("datasets", nargs="*", default=FOLDS)
+    parser.add_argument("datasets", nargs="*", help="else all")
     parser.add_argument("--only", nargs="*", default=[], help="folds by name; else all")
+    parser.add_argument("--shots", action="store_true", help="few-shot curves in place of folds")
     given = parser.parse_args()
-    for dataset in given.datasets:
+    for dataset in (given.datasets or SHOTS) if given.shots else ():
+        kept, settings = SHOTS[dataset]
+        with tempfile.TemporaryDirectory() as folder:
+            shots = {"draws": 3, "seeds": 1} | settings
+            run(dataset, Path(folder), CURVES, "", "pretrain", shots, adapt=kept)
+    for dataset in () if given.shots else given.datasets or FOLDS:
         for fold, card in FOLDS[dataset].items():
             if not given.only or fold in given.only:
                 with tempfile.TemporaryDirectory() as folder:

@@ -30,6 +30,7 @@ from neurofmx.project import OVERALL
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "recordings"
 FOLDS = ROOT / "benchmarks" / "folds"
+CURVES = ROOT / "benchmarks" / "curves"
 MARKS = ("<!-- results -->", "<!-- /results -->")
 DATASETS = (
     *("m1", "hpc", "ssvep", "ca1", "demo"),
@@ -63,6 +64,7 @@ def run(
     kept: Path = RESULTS,
     name: str = "",
     last: str = "report",
+    shots: dict[str, Any] | None = None,
     **card: Any,
 ) -> None:
     """Run one data set in a copy of the project and keep its results.
@@ -71,6 +73,7 @@ def run(
         kept: Folder that they go to.
         name: What they are called there, if not as the data set.
         last: Stage.
+        shots: Settings of few-shot curves, which are then drawn and kept in place of results.
         card: Fields of the card in place of its own.
     """
     project = folder / "project"
@@ -87,12 +90,15 @@ def run(
     path = project / "datasets" / f"{dataset}.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | card, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    environment = os.environ | {"PYTHONPATH": str(project)}
-    command = [sys.executable, "-m", "neurofmx", "run", "--dataset", dataset, "--until", last]
-    subprocess.run(command, cwd=project, env=environment, check=True)
+    _command(project, "run", "--dataset", dataset, "--until", last)
     storage = project / "storage"
     kept.mkdir(exist_ok=True)
-    shutil.copy(storage / "evaluate" / "results.csv", kept / f"{name or dataset}.csv")
+    results = storage / "evaluate" / "results.csv"
+    if shots is not None:
+        (project / "shots.yaml").write_text(yaml.safe_dump(shots))
+        _command(project, "few-shot", "shots.yaml")
+        results = storage / "few_shot" / dataset / "curves.csv"
+    shutil.copy(results, kept / f"{name or dataset}.csv")
     cost = {
         path.parent.name: {
             k: json.loads(path.read_text())[k] for k in ("seconds", "peak_memory_mb")
@@ -101,6 +107,12 @@ def run(
     }
     told = json.dumps(cost, indent=1, sort_keys=True) + "\n"
     (kept / f"{name or dataset}-cost.json").write_text(told)
+
+
+def _command(project: Path, *given: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    command = [sys.executable, "-m", "neurofmx", *given]
+    subprocess.run(command, cwd=project, env=environment, check=True)
 
 
 def table() -> str:
@@ -144,7 +156,7 @@ def page() -> str:
             card = yaml.safe_load((ROOT / "datasets" / f"{dataset}.yaml").read_text())
             made_up = " (SYNTHETIC data)" if card.get("synthetic") else ""
             parts.append(f"## {dataset}{made_up}\n\n{card['title']}.\n\n{_methods(single)}")
-    return "\n\n".join([*parts, *_folds()]) + "\n"
+    return "\n\n".join([*parts, *_folds(), *_curves()]) + "\n"
 
 
 def _folds() -> list[str]:
@@ -158,6 +170,30 @@ def _folds() -> list[str]:
         single = results[(results["recording"] != OVERALL) & results["metric"].isin(MAIN)]
         about = f"Held out in turn (`python benchmarks/folds.py {dataset}`): {', '.join(folds)}."
         parts.append(f"## {dataset}, folds\n\n{about}\n\n{_methods(single)}")
+    return parts
+
+
+def _curves() -> list[str]:
+    """A part for each data set of which few-shot curves are kept."""
+    parts = []
+    for path in sorted(CURVES.glob("*.csv")):
+        curves = pd.read_csv(path)
+        about = (
+            "Labelled shots of recordings that pretraining never saw: mean over recordings and "
+            f"draws, lowest and highest (`python benchmarks/folds.py --shots {path.stem}`). "
+            "`scratch` is the same model without pretraining, `zero_shot` is pretrained and has "
+            "seen none; `docs/evaluation.md` says what the others are."
+        )
+        head = "| task, metric | shots | method | mean | lowest to highest | seconds | fits |"
+        lines = [head, "|---|---|---|---|---|---|---|"]
+        by = ["task", "metric", "shots", "method"]
+        for (task, metric, shots, method), rows in curves.groupby(by, sort=False):
+            value, seconds = rows["value"], rows["seconds"].median()
+            lines.append(
+                f"| {task}, {metric} | {shots} | {method} | {value.mean():.3f} "
+                f"| {value.min():.3f} to {value.max():.3f} | {seconds:.3g} | {len(rows)} |"
+            )
+        parts.append(f"## {path.stem}, few shots\n\n{about}\n\n" + "\n".join(lines))
     return parts
 
 

@@ -19,6 +19,7 @@ COLOURS = {
     "smoothed counts": "#d9822b",
 }
 LONGEST = 20.0  # s of a trace that is shown
+MOST = 6  # dimensions that are drawn as traces; of more, such as a spectrogram, a picture
 LAYOUT: dict[str, Any] = {
     "template": "plotly_white",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#1c2733"},
@@ -63,10 +64,42 @@ def scores(results: pd.DataFrame, task: str, metric: str) -> go.Figure:
     return figure
 
 
-def traces(predictions: pd.DataFrame, recording: str, task: str) -> go.Figure:
-    """True and decoded traces over a stretch of the test split, ours with two deviations."""
+def decoded(predictions: pd.DataFrame, recording: str, task: str) -> tuple[go.Figure, int, str]:
+    """What was decoded at the start of the test split, the figure's height, and how it is read."""
     chosen = predictions[(predictions["recording"] == recording) & (predictions["task"] == task)]
-    dims = sorted(chosen["dim"].unique())
+    dims = sorted(chosen["dim"].unique().tolist())
+    if len(dims) > MOST:
+        return pictures(chosen, task), 600, "lighter is more, all on one scale"
+    said = "shaded: two of the standard deviations that our model gives itself"
+    return traces(chosen, task, dims), 140 + 180 * len(dims), said
+
+
+def pictures(chosen: pd.DataFrame, task: str) -> go.Figure:
+    """True and decoded values of many dimensions over a stretch of the test split."""
+    methods = ["truth", "neurofmx", "ridge"]
+    figure = make_subplots(rows=len(methods), shared_xaxes=True, subplot_titles=methods)
+    low, high = np.nanquantile(chosen["truth"], (0.01, 0.99))
+    for row, method in enumerate(methods, start=1):
+        table = chosen.pivot(index="dim", columns="time", values=method)
+        shown = table.loc[:, table.columns <= table.columns.min() + LONGEST]
+        figure.add_heatmap(
+            x=shown.columns,
+            y=shown.index,
+            z=shown.to_numpy(),
+            zmin=low,
+            zmax=high,
+            colorscale="Viridis",
+            showscale=row == 1,
+            row=row,
+            col=1,
+        )
+        figure.update_yaxes(title=task, row=row, col=1)
+    figure.update_xaxes(title="time (s)", row=len(methods), col=1)
+    return figure
+
+
+def traces(chosen: pd.DataFrame, task: str, dims: Sequence[int]) -> go.Figure:
+    """True and decoded traces over a stretch of the test split, ours with two deviations."""
     figure = make_subplots(rows=len(dims), shared_xaxes=True, vertical_spacing=0.06)
     for row, dim in enumerate(dims, start=1):
         part = with_gaps(chosen[chosen["dim"] == dim].sort_values("time"))

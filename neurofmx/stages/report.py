@@ -127,16 +127,10 @@ def _figures(
         if not (classes := asked[task].get("classes", [])):
             for kind, recording in level.items():
                 name = f"traces_{task}_{kind}"
-                figure = figures.traces(predictions, recording, task)
-                dims = predictions.loc[predictions["task"] == task, "dim"].nunique()
-                drawn[name] = figures.html(figure, name, 140 + 180 * dims)
-                decoded.append(
-                    (
-                        name,
-                        f"{task} in {recording} (held out: {kind}), start of the test split; "
-                        "shaded: two of the standard deviations that our model gives itself.",
-                    )
-                )
+                figure, height, how = figures.decoded(predictions, recording, task)
+                drawn[name] = figures.html(figure, name, height)
+                what = f"{task} in {recording} (held out: {kind}), start of the test split"
+                decoded.append((name, f"{what}; {how}."))
         else:
             name = f"confusion_{task}"
             figure = figures.confusion(predictions, task, classes)

@@ -102,3 +102,18 @@ def test_traces_break_where_nothing_was_asked():
     shown = figures.with_gaps(part)
     assert len(shown) == 6
     assert shown["truth"].isna().tolist() == [False] * 3 + [True] + [False] * 2
+
+
+@pytest.mark.parametrize(("dims", "kind"), [(6, "scatter"), (7, "heatmap")])
+def test_many_dimensions_are_a_picture_and_few_are_traces(dims, kind):
+    times = np.arange(50) * 0.1
+    rows = [{"time": t, "dim": d, "truth": t + d} for t in times for d in range(dims)]
+    table = pd.DataFrame(rows).assign(recording="a", task="song", deviation=1.0)
+    for method in ("neurofmx", "ridge"):
+        table[method] = table["truth"] + (method == "ridge")
+    figure, _, _ = figures.decoded(table, "a", "song")
+    assert {trace.type for trace in figure.data} == {kind}
+    if kind == "heatmap":
+        truth, _, ridge = (trace.z for trace in figure.data)
+        np.testing.assert_allclose(truth, times + np.arange(dims)[:, None])
+        np.testing.assert_allclose(ridge, truth + 1)
