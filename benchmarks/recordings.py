@@ -1,6 +1,6 @@
 """Run the whole pipeline on real recordings and keep what it says, for README and the reader.
 
-    python benchmarks/recordings.py [m1 hpc ssvep ca1]
+    python benchmarks/recordings.py [m1 hpc ssvep ca1] [-S 'evaluate.methods=[all]']
 
 Each data set runs in a fresh copy of the project, so nothing is left over from another run. It
 writes benchmarks/recordings/<dataset>.csv (storage/evaluate/results.csv as it is),
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def run(
     name: str = "",
     last: str = "report",
     shots: dict[str, Any] | None = None,
+    settings: Sequence[str] = (),
     **card: Any,
 ) -> None:
     """Run one data set in a copy of the project and keep its results.
@@ -74,6 +76,7 @@ def run(
         name: What they are called there, if not as the data set.
         last: Stage.
         shots: Settings of few-shot curves, which are then drawn and kept in place of results.
+        settings: Of params.yaml in place of its own, as `neurofmx run -S` takes them.
         card: Fields of the card in place of its own.
     """
     project = folder / "project"
@@ -90,7 +93,8 @@ def run(
     path = project / "datasets" / f"{dataset}.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | card, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    _command(project, "run", "--dataset", dataset, "--until", last)
+    chosen = [part for setting in settings for part in ("-S", setting)]
+    _command(project, "run", "--dataset", dataset, "--until", last, *chosen)
     storage = project / "storage"
     kept.mkdir(exist_ok=True)
     results = storage / "evaluate" / "results.csv"
@@ -220,12 +224,13 @@ def _methods(results: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("datasets", nargs="*", default=DATASETS)
+    parser.add_argument("-S", dest="settings", action="append", default=[], help="key=value")
     parser.add_argument("--tables", action="store_true", help="make the tables anew, run nothing")
     RESULTS.mkdir(exist_ok=True)
     given = parser.parse_args()
     for dataset in [] if given.tables else given.datasets:
         with tempfile.TemporaryDirectory() as folder:
-            run(dataset, Path(folder))
+            run(dataset, Path(folder), settings=given.settings)
     put_between(MARKS, table())
     (ROOT / "docs" / "results.md").write_text(page())
 
