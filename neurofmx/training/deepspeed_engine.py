@@ -68,6 +68,7 @@ class DeepSpeedEngine(Engine):
         if self.params.zero == 3:
             _whole_where_used(lesson)
         (made,) = optimizers(lesson.named_parameters(), self.settings)
+        made.total = self.sum  # each rank holds a part of every table
         self.engine, *_ = deepspeed.initialize(
             model=lesson, optimizer=made, config=self.config(), dist_init_required=False
         )

@@ -1,15 +1,19 @@
 """How weights move: the optimiser, its rate over a run, and a running mean of the weights."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from neurofmx.config import Params
+
+# Embeddings of units, regions and the like (`neurofmx.tokenizers.units`).
+TABLES = (".units.gain.weight", ".units.bias.weight", ".units.region.weight")
 
 
 class OptimizerParams(Params):
@@ -52,19 +56,78 @@ class OptimizerParams(Params):
         return min(1.0, (steps - step) / fall)
 
 
+class AdamW(torch.optim.AdamW):
+    """AdamW, of which groups that are `shared` have one second moment for all their entries.
+
+        m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²        θ ← (1 − ηλ) θ − η m̂ / √⟨v̂⟩
+
+    ⟨v̂⟩ is the mean over entries that have had a gradient. Adam's own v̂ moves every entry as far,
+    however little it has to do with the loss: of hundreds of units of which few say anything, the
+    others are then learned by heart. With one for all they move in proportion to their gradients.
+
+    Source: Loshchilov & Hutter 2017, arXiv:1711.05101; one second moment for a block of parameters,
+    Zhang et al. 2024 (Adam-mini), arXiv:2406.16793.
+
+    Attributes:
+        total: Sums over ranks what each has of a table; they hold all of it unless an engine says
+            otherwise.
+    """
+
+    total: Callable[[Tensor], Tensor] = staticmethod(lambda x: x)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Move all parameters that have a gradient."""
+        shared = [g for g in self.param_groups if g["shared"]]
+        held = {p: p.grad for group in shared for p in group["params"] if p.grad is not None}
+        for p in held:
+            p.grad = None
+        super().step()
+        for group in shared:
+            for p in (p for p in group["params"] if p in held):
+                p.grad = held[p]
+                self._move(p, group)
+
+    def _move(self, p: Tensor, group: dict[str, Any]) -> None:
+        assert p.grad is not None
+        state = self.state[p]
+        if not state:
+            step = torch.zeros((), device=p.device)
+            state |= {"step": step, "exp_avg": torch.zeros_like(p)}
+            state["exp_avg_sq"] = torch.zeros_like(p)
+        (first, second), m, v = group["betas"], state["exp_avg"], state["exp_avg_sq"]
+        state["step"] += 1
+        m.lerp_(p.grad, 1 - first)
+        v.mul_(second).addcmul_(p.grad, p.grad, value=1 - second)
+        sums = (v.sum(dtype=torch.float64), (v > 0).sum(dtype=torch.float64))
+        square, seen = self.total(torch.stack([_whole(x) for x in sums]))
+        mean = (square / seen.clamp(min=1)).to(v.dtype)
+        root = (mean / (1 - second ** state["step"])).sqrt() + group["eps"]
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.sub_(m * (group["lr"] / (1 - first ** state["step"]) / root))
+
+
+def _whole(x: Tensor) -> Tensor:
+    return x.full_tensor() if isinstance(x, DTensor) else x
+
+
 def optimizers(named: Iterable[tuple[str, nn.Parameter]], params: OptimizerParams) -> list[Any]:
     """The optimisers of a model's trained parameters: AdamW, and where chosen Muon beside it."""
     trained = [(name, p) for name, p in named if p.requires_grad]
     by_muon = [p for name, p in trained if params.name == "muon" and _inner(name, p)]
     others = [p for _, p in trained if not any(p is q for q in by_muon)]
-    groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": params.weight_decay},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+    tables = [p for name, p in trained if name.endswith(TABLES)]
+    inner = [p for p in others if p.ndim > 1 and not any(p is table for table in tables)]
+    decay = params.weight_decay
+    groups: list[dict[str, Any]] = [
+        {"params": inner, "weight_decay": decay, "shared": False},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "shared": False},
+        *({"params": [table], "weight_decay": decay, "shared": True} for table in tables),
     ]
     fused = {p.device.type for p in others} <= {"cpu", "cuda"} and all(
         p.is_floating_point() for p in others
     )
-    made: list[Any] = [torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, 0.98), fused=fused)]
+    made: list[Any] = [AdamW(groups, lr=params.lr, betas=(0.9, 0.98), fused=fused)]
     if by_muon:
         made.append(
             torch.optim.Muon(

@@ -185,3 +185,79 @@ def test_a_planted_map_is_learnt(name):
         for optimizer in made:
             optimizer.step()
     assert loss.item() < 1e-3
+
+
+def table(rows=6, width=4):
+    """Embeddings of units as the optimisers know them, and a matrix beside them."""
+    g = torch.Generator().manual_seed(0)
+    units, inner = (nn.Parameter(torch.randn(rows, width, generator=g)) for _ in range(2))
+    return [("tokenizers.spikes.units.gain.weight", units), ("backbone.weight", inner)]
+
+
+def test_units_move_in_proportion_to_their_gradients_and_all_else_by_its_sign():
+    named = table()
+    size = torch.logspace(-4, 0, 6)[:, None].expand(6, 4)
+    before = [p.detach().clone() for _, p in named]
+    for _, p in named:
+        p.grad = size.clone()
+    (adam,) = optimizers(named, OptimizerParams(lr=0.1, weight_decay=0.0))
+    adam.step()
+    units, inner = (b - p.detach() for b, (_, p) in zip(before, named, strict=True))
+    torch.testing.assert_close(units, 0.1 * size / size.square().mean().sqrt())
+    torch.testing.assert_close(inner, torch.full_like(inner, 0.1), rtol=1e-3, atol=0)
+    assert torch.equal(named[0][1].grad, size)
+
+
+def test_the_shared_moment_is_its_recurrence_over_what_has_had_a_gradient():
+    named, lr, decay, steps = table(), 0.01, 0.1, 7
+    ((_, units), _) = named
+    g = torch.Generator().manual_seed(1)
+    grads = torch.randn(steps, 6, 4, generator=g).double()
+    grads[:, 4:] = 0  # units of a recording that is never drawn
+    grads[:5, 3] = 0  # and of one that comes late
+    x, m, v = units.detach().double(), torch.zeros(6, 4).double(), torch.zeros(6, 4).double()
+    (adam,) = optimizers(named, OptimizerParams(lr=lr, weight_decay=decay))
+    for t, grad in enumerate(grads, start=1):
+        units.grad = grad.float()
+        adam.step()
+        m, v = 0.9 * m + 0.1 * grad, 0.98 * v + 0.02 * grad**2
+        root = (v[v > 0].mean() / (1 - 0.98**t)).sqrt() + 1e-8
+        x = x * (1 - lr * decay) - lr * m / (1 - 0.9**t) / root
+    torch.testing.assert_close(units.detach().double(), x, rtol=1e-5, atol=1e-6)
+
+
+def test_units_without_a_gradient_stay():
+    named = table()
+    before = named[0][1].detach().clone()
+    (adam,) = optimizers(named, OptimizerParams())
+    adam.step()
+    named[0][1].grad = torch.zeros_like(before)
+    optimizers(named, OptimizerParams(weight_decay=0.0))[0].step()
+    assert torch.equal(named[0][1], before)
+
+
+def test_few_units_that_say_something_are_found_among_many():
+    """Three units of 300 carry the label, 60 trials, halves apart: by its own moment for each entry
+    the rest is learned by heart."""
+
+    def score(named, params, seed):
+        g = torch.Generator().manual_seed(seed)
+        x = torch.randn(120, 300, generator=g)
+        y = (x[:, :3].sum(1) > 0).float()
+        (adam,) = optimizers(named, params)
+        for _ in range(60):
+            adam.zero_grad()
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                x[:60] @ named[0][1][:, 0], y[:60]
+            )
+            loss.backward()
+            adam.step()
+        return ((x[60:] @ named[0][1][:, 0] > 0) == (y[60:] > 0)).float().mean().item()
+
+    params, gained = OptimizerParams(lr=0.01, weight_decay=0.0), []
+    for seed in range(8):
+        found = []
+        for name in ("tokenizers.spikes.units.gain.weight", "backbone.weight"):
+            found.append(score([(name, nn.Parameter(torch.zeros(300, 1)))], params, seed))
+        gained.append(found[0] - found[1])
+    assert sum(gained) / len(gained) > 0.02
