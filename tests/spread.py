@@ -24,7 +24,7 @@ def params(engine="local", **changes):
         "batch_size": 8,
         "valid_every": 8,
         "checkpoint": {"every": 4, "keep": 1, "behind": False},
-        "optimizer": {"lr": 1e-2},
+        "optimizer": {"lr": 3e-3},
         "objectives": {"decode": 1.0, "masked": 0.1, "forecast": 0.1},
     }
     return usual | changes

@@ -20,7 +20,7 @@ class OptimizerParams(Params):
     """The optimiser, with a linear warm-up and, but for a constant rate, a decay to zero.
 
     Attributes:
-        name: adamw, or muon: matrices inside the model move by their orthogonal part (Jordan et
+        name: adamw (`AdamW`, in which embeddings of units share a second moment), or muon: matrices inside the model move by their orthogonal part (Jordan et
             al. 2024), all else by AdamW. Updates are scaled to AdamW's, so `lr` serves both.
         lr: Largest learning rate.
         weight_decay: Of matrices; embeddings' vectors, norms and biases have none.
@@ -76,7 +76,7 @@ class AdamW(torch.optim.AdamW):
     total: Callable[[Tensor], Tensor] = staticmethod(lambda x: x)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         """Move all parameters that have a gradient."""
         shared = [g for g in self.param_groups if g["shared"]]
         held = {p: p.grad for group in shared for p in group["params"] if p.grad is not None}
