@@ -20,8 +20,9 @@ class OptimizerParams(Params):
     """The optimiser, with a linear warm-up and, but for a constant rate, a decay to zero.
 
     Attributes:
-        name: adamw (`AdamW`, in which embeddings of units share a second moment), or muon: matrices inside the model move by their orthogonal part (Jordan et
-            al. 2024), all else by AdamW. Updates are scaled to AdamW's, so `lr` serves both.
+        name: adamw (in which embeddings of units share a second moment: `AdamW`), or muon: matrices
+            inside the model move by their orthogonal part (Jordan et al. 2024), all else as before.
+            Updates are scaled to AdamW's, so `lr` serves both.
         lr: Largest learning rate.
         weight_decay: Of matrices; embeddings' vectors, norms and biases have none.
         schedule: After the warm-up a cosine down to 0 (Loshchilov & Hutter 2016,
