@@ -64,6 +64,15 @@ def test_amplitude_tells_muscles_apart(tmp_path):
     assert score(problem, found, "accuracy") > 0.85
 
 
+@pytest.mark.parametrize("name", ["logistic", "lda"])
+def test_traces_too_slow_for_a_band_are_read_by_their_mean(name, tmp_path):
+    labels, rng = ["face", "house"] * 40, np.random.default_rng(0)
+    trials = rng.normal(size=(80, 10, 6))
+    trials[::2, :, 1] += 1.5
+    problem = classes(tmp_path, trials, labels, 0.4)
+    assert score(problem, BASELINES[name].fit(problem, FEW), "accuracy") > 0.9
+
+
 @pytest.mark.parametrize("name", ["cca", "fbcca_riemann"])
 def test_a_flicker_is_found_from_two_trials_of_each_class(name, tmp_path):
     labels = ["rest", "10Hz", "13Hz", "17Hz"] * 12

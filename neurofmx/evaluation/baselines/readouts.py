@@ -51,7 +51,7 @@ def window_features(
     problem: Problem, split: str, of_traces: Callable[[ndarray, float], ndarray] = log_power
 ) -> Float[ndarray, "query feature"]:
     """Of each query's window, channel by channel: log band power of traces, mean of anything else
-    that is sampled, number of events.
+    that is sampled and of traces below 2 Hz, number of events.
 
     Args:
         of_traces: What else to make of time × channel and a rate (Hz).
@@ -71,7 +71,9 @@ def window_features(
             elif f"{name}.values" in arrays:
                 seen = arrays[f"{name}.values"][arrays.get(f"{name}.mask", slice(None))]
                 seen = seen[:, columns]
-                traces = about["tokenizer"] == "continuous"
+                # One too slow for a single band, such as fMRI, says something by its mean.
+                bands = 0.5 / about["dt"] >= BAND_RESOLUTION
+                traces = about["tokenizer"] == "continuous" and bands
                 parts.append(of_traces(seen, 1 / about["dt"]) if traces else seen.mean(axis=0))
         described.append(np.concatenate(parts))
     return np.stack(described)[problem.queries[split].window]
