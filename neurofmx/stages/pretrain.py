@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -106,10 +107,11 @@ def train(params: Params) -> None:
     if DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
         config = config.model_copy(update={"domains": sorted(set(domains.values()))})
     known = vocabulary_of(shards, recordings)
-    model = untrained(config, known, params.seed)
+    model, before = untrained(config, known, params.seed), set[str]()
     if params.start:
         core = NeuroFMX.from_pretrained(params.start)
-        _never_seen(core, params.start, set(chosen.recordings.labels) - set(own))
+        before = _seen(core, Path(params.start))
+        _never_seen(before, params.start, set(chosen.recordings.labels) - set(own))
         model = begun(core, config, known, params.seed)
     teacher = NeuroFMX.from_pretrained(params.teacher) if params.teacher else None
     fit = Fit(
@@ -136,16 +138,28 @@ def train(params: Params) -> None:
             "skipped_windows": progress.skipped,
             "skipped_because": progress.problems,
         }
-        made = {"metrics": metrics, "recordings": own, "beside": beside}
+        made = {"metrics": metrics, "recordings": own, "beside": beside, "before": sorted(before)}
         base.write_json(folder / TRAINED, made)
     fit.engine.barrier()  # no machine goes on before that is written
 
 
-def _never_seen(core: NeuroFMX, folder: str, kept: set[str]) -> None:
-    """Raises:
-    UserError: The model to start from knows a recording that the card keeps for adapt or test.
+def _seen(core: NeuroFMX, folder: Path) -> set[str]:
+    """Recordings that a kept model was trained on, and those that it had begun from.
+
+    What its channels are owned by is not enough: recordings may share them (`same` in the card).
     """
-    seen = {owner for known in core.vocabulary.values() for owner, _ in known.keys} & kept
+    made = json.loads((folder / TRAINED).read_text()) if (folder / TRAINED).exists() else {}
+    told = {r for key in ("recordings", "beside", "before") for r in made.get(key, ())}
+    return told | {owner for known in core.vocabulary.values() for owner, _ in known.keys}
+
+
+def _never_seen(before: set[str], folder: str, kept: set[str]) -> None:
+    """Hold a model to start from to what the card keeps for adapt or test.
+
+    Raises:
+        UserError: It was trained on some of that.
+    """
+    seen = before & kept
     if seen:
         raise UserError(
             f"pretrain.start is {folder}, which was trained on {', '.join(sorted(seen))}; the card "

@@ -100,6 +100,19 @@ def test_a_model_that_has_seen_what_is_kept_for_adapt_is_no_start(tmp_path, monk
         pretrain.run(params)
 
 
+@pytest.mark.parametrize("key", ["recordings", "before"])
+def test_recordings_that_share_channels_are_known_by_what_the_model_was_trained_on(
+    tmp_path, monkeypatch, key
+):
+    project(tmp_path / "p", monkeypatch, 1)
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+    kept = base.folder("pretrain").rename(tmp_path / "kept")
+    made = json.loads((kept / pretrain.TRAINED).read_text())
+    (kept / pretrain.TRAINED).write_text(json.dumps(made | {key: ["b"]}))
+    with pytest.raises(UserError, match="kept, which was trained on b"):
+        pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT, start=str(kept)))
+
+
 def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):
     project(tmp_path / "p", monkeypatch, 1)
     other = tmp_path / "other"
