@@ -52,7 +52,8 @@ def trained(data, tmp_path_factory):
     """With one that was trained for a moment."""
     windows = Shards(data[4] / "tokenize")
     model = tiny_model(windows, ["made"])
-    params = FitParams(epochs=25, objectives={"masked": 1.0, "decode": 0.5})
+    given = {"masked": 1.0, "decode": 0.5}
+    params = FitParams(epochs=60, objectives=given, optimizer={"lr": 1e-2})
     fit = Fit(model, windows, ["made"], params, 0, tmp_path_factory.mktemp("fit"))
     fit.run("test")
     fit.model.save_pretrained(data[4] / "pretrain")
