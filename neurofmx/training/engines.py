@@ -35,6 +35,8 @@ from neurofmx.training.optim import Average, OptimizerParams, optimizers
 
 EngineName = Literal["local", "ddp", "fsdp", "deepspeed"]
 AVERAGE = "average"  # where the running mean of the weights lies in a checkpoint
+# One process is one process. A thread of torch's own says so too, which no context would reach.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
 
 class EngineParams(Params):
@@ -198,10 +200,9 @@ class Engine:
             What `result()` of waits until it is written; None where it is.
         """
         state, alone = self._state(), not self.spread
-        with _quiet():
-            if behind:
-                return dcp.async_save(state, checkpoint_id=folder, no_dist=alone)
-            dcp.save(state, checkpoint_id=folder, no_dist=alone)
+        if behind:
+            return dcp.async_save(state, checkpoint_id=folder, no_dist=alone)
+        dcp.save(state, checkpoint_id=folder, no_dist=alone)
         return None
 
     def load(self, folder: Path) -> None:
@@ -210,8 +211,7 @@ class Engine:
         there = set(reader.read_metadata().state_dict_metadata)
         self._make_room(there)
         state = {name: x for name, x in self._state().items() if name in there}
-        with _quiet():
-            dcp.load(state, storage_reader=reader, no_dist=not self.spread)
+        dcp.load(state, storage_reader=reader, no_dist=not self.spread)
 
     def _state(self) -> dict[str, Tensor]:
         """Tensors by name: of the lesson, of the optimisers by parameter, of the running mean."""
@@ -269,14 +269,6 @@ def _prepare_blocks(lesson: Lesson, params: EngineParams) -> None:
         lesson.model.perceiver.compile(dynamic=True)
     for block in blocks(lesson) if params.recompute else ():
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warning that one process is one process."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
 
 
 def device(rank: int) -> torch.device:
