@@ -103,7 +103,7 @@ def gru(parameters: int) -> Callable[[Tensor], Tensor]:
 
 def read_once(model: NeuroFMX) -> Callable[[Tensor], Tensor]:
     """Reading the weights of a bin's step once from memory."""
-    parts = (model.backbone, model.perceiver, model.nearest, model.decode)
+    parts = (model.backbone, model.perceiver, model.nearest, model.whole, model.decode)
     weights = torch.cat([p.detach().flatten() for part in parts for p in part.parameters()])
     return lambda bins: weights.sum()
 

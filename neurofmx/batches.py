@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from neurofmx.sequence import TokenizedSequence
+from neurofmx.sequence import Features
 from neurofmx.types import TaskKind
 
 HeadName = Literal[
@@ -251,5 +251,5 @@ class ModelOutput:
     """
 
     latents: Float[Tensor, "batch latent width"]
-    features: dict[str, TokenizedSequence]
+    features: dict[str, Features]
     heads: dict[str, Tensor]

@@ -1,8 +1,8 @@
-"""Tokens in time: what every tokenizer emits."""
+"""Tokens in time: what every tokenizer emits, and what the backbone makes of it."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +59,8 @@ class TokenizedSequence:
         t0 = t0 if t0.ndim else t0.expand(batch)
         offsets = None if offsets is None else offsets.to(device, torch.float64)
         fields = {"tokens": tokens, "t0": t0, "dt": dt, "mask": mask, "offsets": offsets}
-        for name, field in fields.items():
-            object.__setattr__(self, name, field)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
         self._check("t0", batch)
         for name in ("mask", "dt", "offsets"):
             self._check(name, tokens.shape[:-1])
@@ -243,6 +243,31 @@ class TokenizedSequence:
         else:
             ends = torch.where(self.mask, self.offsets, 0.0)
         return self.t0 + F.pad(ends, (1, 0)).amax(-1)
+
+
+@dataclass(frozen=True, init=False)
+class Features(TokenizedSequence):
+    """What the backbone makes of a signal's tokens, and what it made it of.
+
+    Attributes:
+        entered: The tokens before the backbone, sized by their number of channels
+            (`neurofmx.models.features.size`).
+    """
+
+    entered: Float[Tensor, "batch token feature"] = field(kw_only=True)
+
+    def __init__(
+        self,
+        tokens: Tensor,
+        t0: Tensor,
+        dt: Tensor,
+        mask: Tensor,
+        offsets: Tensor | None,
+        *,
+        entered: Tensor,
+    ):
+        super().__init__(tokens, t0, dt, mask, offsets)
+        object.__setattr__(self, "entered", entered)
 
 
 def _loose(sequences: Sequence[TokenizedSequence]) -> bool:

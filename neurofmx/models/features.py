@@ -1,15 +1,25 @@
-"""What is asked of features in time: the last that is known, their mean, all but some windows'."""
+"""What is asked of features in time: the last that is known, means, all but some windows'."""
 
 import dataclasses
+import math
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from neurofmx.sequence import TokenizedSequence
+from neurofmx.sequence import Features, TokenizedSequence
 
 ROUNDING = 1e-6  # s
+SIZE = 0.3  # of what entered the backbone, by the root of the number of channels
+
+
+def size(channels: Bool[Tensor, "batch channel"]) -> Float[Tensor, " batch"]:
+    """Size of what entered the backbone of windows with these channels: SIZE √n.
+
+    A token is a mean over n channels, in which what each says by itself is √n smaller.
+    """
+    return SIZE * channels.sum(1).clamp(min=1).sqrt()
 
 
 def last_known(
@@ -31,6 +41,29 @@ def mean(sequence: TokenizedSequence) -> Float[Tensor, "batch width"]:
     return (sequence.tokens * kept).sum(1) / kept.sum(1).clamp(min=1)
 
 
+def lately(
+    sequence: Features, times: Float[Tensor, "batch query"], causal: bool, span: float
+) -> Float[Tensor, "batch _query width"]:
+    """The mean of what entered the backbone in a window; in a causal model, by each time, in the
+    last `span` (s) before the last token that is known. 0 where the mask keeps none.
+    """
+    if not causal:
+        return mean(dataclasses.replace(sequence, tokens=sequence.entered))[:, None]
+    ends = sequence.ends.contiguous()
+    after = torch.searchsorted(ends, times.double() + ROUNDING, right=True)
+    begin = F.pad(ends, (1, 0), value=-math.inf).gather(1, after) - span + ROUNDING
+    before = torch.searchsorted(ends, begin, right=True)
+    kept = sequence.mask[..., None].double()
+    totals = torch.cat([sequence.entered.double() * kept, kept], dim=-1).cumsum(1)
+    totals = F.pad(totals, (0, 0, 1, 0))
+    last, first = (
+        totals.gather(1, index[..., None].expand(-1, -1, totals.shape[-1]))
+        for index in (after, before)
+    )
+    total, count = (last - first).split([totals.shape[-1] - 1, 1], dim=-1)
+    return (total / count.clamp(min=1)).to(sequence.tokens.dtype)
+
+
 def halves(
     features: TokenizedSequence, entered: TokenizedSequence
 ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"]]:
@@ -47,7 +80,7 @@ def halves(
     return past, mean(dataclasses.replace(entered, mask=entered.mask & ~first))
 
 
-def without(sequence: TokenizedSequence, windows: Bool[Tensor, " batch"]) -> TokenizedSequence:
+def without(sequence: Features, windows: Bool[Tensor, " batch"]) -> Features:
     """The sequence with nothing left of some windows."""
     kept = ~windows.to(sequence.mask.device)[:, None]
     return dataclasses.replace(sequence, mask=sequence.mask & kept)

@@ -6,7 +6,7 @@ queries: a task at a time, or a signal at a time.
 """
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +35,7 @@ from neurofmx.models.channel_heads import (
     counted,
     tokens_ahead,
 )
-from neurofmx.models.features import last_known, without
+from neurofmx.models.features import last_known, lately, size, without
 from neurofmx.models.heads import HEADS, DomainHead
 from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec, tokenizer_config
 from neurofmx.models.perceiver import PerceiverIO
@@ -45,7 +45,7 @@ from neurofmx.models.readout import of_channels, on_sphere
 from neurofmx.models.stream import Stream, wired
 from neurofmx.models.vocabulary import Known, Vocabulary
 from neurofmx.objectives.likelihoods import LIKELIHOODS
-from neurofmx.sequence import TokenizedSequence
+from neurofmx.sequence import Features, TokenizedSequence
 from neurofmx.tokenizers import TOKENIZERS, Tokenizer
 from neurofmx.tokenizers.units import Key
 
@@ -136,6 +136,8 @@ class NeuroFMX(nn.Module):
             {n: CodeHead(latent, self._tokenizer(n), cast(int, model.codes)) for n in coded}
         )
         self.domain = DomainHead(latent, len(config.domains)) if config.domains else None
+        linear = [n for n, spec in config.signals.items() if TOKENIZERS[spec.tokenizer].linear]
+        self.whole = nn.ModuleDict({n: nn.Linear(width, latent, bias=False) for n in linear})
 
     @property
     def sampled(self) -> list[str]:
@@ -212,7 +214,7 @@ class NeuroFMX(nn.Module):
             raise ValueError(f"a batch holds at least one of {', '.join(self.config.signals)}")
         batch = batch if batch.cells else self.laid(batch)
         entered = {name: self.tokens(name, x, batch.hidden.get(name)) for name, x in given.items()}
-        features = {name: self.through(sequence) for name, sequence in entered.items()}
+        features = {name: self.through(entered[name], x) for name, x in given.items()}
         tokens = torch.cat([f.tokens for f in features.values()], dim=1)
         mask = torch.cat([f.mask for f in features.values()], dim=1)
         times = torch.cat([f.middles for f in features.values()], dim=1)
@@ -256,34 +258,44 @@ class NeuroFMX(nn.Module):
             tokens = torch.where(gone, self.hidden_token, tokens)
         return dataclasses.replace(sequence, tokens=tokens)
 
-    def through(self, sequence: TokenizedSequence) -> TokenizedSequence:
-        """What the backbone makes of tokens."""
-        tokens = self.backbone(sequence.tokens, sequence.mask)
-        return dataclasses.replace(sequence, tokens=tokens)
+    def through(self, sequence: TokenizedSequence, signal: SignalBatch | EventBatch) -> Features:
+        """What the backbone makes of a signal's tokens."""
+        tokens, mask = sequence.tokens, sequence.mask
+        sizes = size(signal.channel_mask).to(tokens.dtype)
+        entered = tokens * sizes[:, None, None]
+        made = self.backbone(tokens, mask)
+        return Features(made, sequence.t0, sequence.dt, mask, sequence.offsets, entered=entered)
 
-    def encode(self, name: str, signal: SignalBatch | EventBatch) -> TokenizedSequence:
+    def encode(self, name: str, signal: SignalBatch | EventBatch) -> Features:
         """Features of one signal in time: tokenizer, PopT and backbone."""
-        return self.through(self.tokens(name, signal))
+        return self.through(self.tokens(name, signal), signal)
 
     def ask(
         self,
         query: str,
         latents: Float[Tensor, "batch latent width"],
-        features: dict[str, TokenizedSequence],
+        features: Mapping[str, Features],
         times: Float[Tensor, "batch query"],
     ) -> Float[Tensor, "batch query width"]:
         """Answers to one query at several times (s from the window's start).
 
         A query starts from what the backbone holds at its time, so the latents have to add only
-        what lies elsewhere: in other times, or between signals.
+        what lies elsewhere: in other times, or between signals. To what a task is answered the
+        mean of the tokens of units is added straight, by a linear map: what a whole window says,
+        averaged before anything nonlinear can learn the noise of single tokens by heart.
         """
+        causal = self.config.model.causal
         asked = self.queries[query].expand(*times.shape, -1)
         for name, sequence in features.items():
-            known = last_known(sequence, times, self.config.model.causal)
-            asked = asked + self.nearest[name](known)
-        return self.perceiver.answer(latents, asked, times, self.duration(features))
+            asked = asked + self.nearest[name](last_known(sequence, times, causal))
+        answers = self.perceiver.answer(latents, asked, times, self.duration(features))
+        for name, straight in self.whole.items() if query in self.decode else ():
+            if name in features:
+                said = lately(features[name], times, causal, self.config.duration)
+                answers = answers + straight(said)
+        return answers
 
-    def duration(self, features: dict[str, TokenizedSequence]) -> float:
+    def duration(self, features: Mapping[str, Features]) -> float:
         """Over which latents are spread (s); without features that of a whole window."""
         if not self.config.model.causal or not features:
             return self.config.duration

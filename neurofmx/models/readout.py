@@ -9,7 +9,7 @@ from torch import Tensor
 from neurofmx.batches import Batch, HeadName
 from neurofmx.models.channel_heads import CodeHead
 from neurofmx.models.features import halves, last_known, mean
-from neurofmx.sequence import TokenizedSequence
+from neurofmx.sequence import Features, TokenizedSequence
 from neurofmx.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def of_channels(
     name: str,
     batch: Batch,
     latents: Float[Tensor, "batch latent width"],
-    features: dict[str, TokenizedSequence],
-    near: dict[str, TokenizedSequence],
+    features: dict[str, Features],
+    near: dict[str, Features],
     heads: Collection[HeadName],
 ) -> dict[str, Tensor]:
     """What is told of a sampled signal's channels, as `ModelOutput.heads` holds it.

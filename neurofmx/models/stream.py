@@ -25,7 +25,7 @@ from neurofmx.errors import UserError
 from neurofmx.models.perceiver import PerceiverIO
 from neurofmx.models.perceiver_stream import PerceiverStream
 from neurofmx.models.scan import choose
-from neurofmx.models.stream_input import StreamInput
+from neurofmx.models.stream_input import StreamInput, Token
 
 if TYPE_CHECKING:
     from neurofmx.models.neurofmx import NeuroFMX
@@ -95,12 +95,17 @@ def capacity(perceiver: PerceiverIO, durations: Sequence[float]) -> int:
 def asked(
     queries: nn.ParameterDict,
     nearest: nn.ModuleDict,
-    last: Mapping[str, Float[Tensor, "batch width"]],
+    last: Mapping[str, Token],
     tasks: Iterable[str],
 ) -> Float[Tensor, "batch task latent_width"]:
     """What each task asks: its query, and what the backbone holds of each signal."""
-    known = sum(nearest[name](features) for name, features in last.items())
+    known = sum(nearest[name](token.features) for name, token in last.items())
     return torch.stack([queries[task] + known for task in tasks], dim=1)
+
+
+def added(whole: nn.ModuleDict, last: Mapping[str, Token]) -> Float[Tensor, "..."] | float:
+    """What the units of each signal say of late, which is added to every answer."""
+    return sum(straight(last[n].lately)[:, None] for n, straight in whole.items() if n in last)
 
 
 class Stream:
@@ -200,7 +205,7 @@ class Stream:
         tasks, last = self.model.config.tasks, {n: one.last for n, one in self._inputs.items()}
         queries = asked(self.model.queries, self.model.nearest, last, tasks)
         times = torch.full(queries.shape[:2], end, dtype=torch.float64).to(queries.device)
-        answers = self._perceiver.answer(queries, times)
+        answers = self._perceiver.answer(queries, times) + added(self.model.whole, last)
         return {task: self.model.decode[task](answers[:, [k]]) for k, task in enumerate(tasks)}
 
     def _decoded(self, times: list[float], answers: list[dict[str, Tensor]]) -> Decoded:

@@ -6,6 +6,7 @@ samples to tokens: it keeps those of the token under way, and tokens that other 
 caught up with.
 """
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -17,6 +18,7 @@ from neurofmx.batches import Cells, SignalBatch
 from neurofmx.data.collate import Channels
 from neurofmx.models.backbone import BackboneState
 from neurofmx.models.compiled import step_through
+from neurofmx.models.features import size
 from neurofmx.tokenizers import Tokenizer
 from neurofmx.tokenizers.base import Embedded
 
@@ -24,15 +26,21 @@ if TYPE_CHECKING:
     from neurofmx.models.neurofmx import NeuroFMX
 
 
+ROUNDING = 1e-6  # tokens
+
+
 class Token(NamedTuple):
     """What the backbone makes of a token.
 
     Attributes:
         features: 0 where nothing was seen of it.
-        valid: Whether anything was.
+        lately: Mean of what entered the backbone with as many tokens as the longest window has,
+            this one included.
+        valid: Whether anything was seen of it.
     """
 
     features: Float[Tensor, "batch width"]
+    lately: Float[Tensor, "batch width"]
     valid: Bool[Tensor, " batch"]
 
 
@@ -41,11 +49,14 @@ class SignalState(NamedTuple):
 
     Attributes:
         values, seen: The last cells, as `Cells` has them.
+        entered, valid: The last tokens, but for the oldest that `Token.lately` is a mean of.
         blocks: State of the backbone.
     """
 
     values: Float[Tensor, "batch token channel sample"]
     seen: Bool[Tensor, "batch token channel sample"]
+    entered: Float[Tensor, "batch token width"]
+    valid: Bool[Tensor, "batch token"]
     blocks: BackboneState
 
 
@@ -71,6 +82,10 @@ class SignalStep(nn.Module):
         self.tokenizer = cast(Tokenizer, model.tokenizers[name])
         self.embedding, self.backbone = model.signal_embedding[name], model.backbone
         self.dt = self.spec.patch * self.spec.dt
+        self.size = float(size(torch.from_numpy(channels.mask)[None]))
+        # Tokens whose mean is of use; where it has none, this one alone.
+        longest = math.ceil(model.config.duration / self.dt - ROUNDING)
+        self.span = longest if name in model.whole else 1
         told = {"gain": channels.gain, "shift": channels.shift} | channels.embedded()
         for key, x in told.items():
             x = None if x is None else torch.as_tensor(x).to(self.embedding.device)
@@ -84,7 +99,10 @@ class SignalStep(nn.Module):
         """The state before the first token."""
         cells, ago = self.tokenizer.cells(self._signal(*self._nothing())), self.tokenizer.history
         before = [x.repeat(1, ago, 1, 1) for x in (cells.values, cells.seen)]
-        return SignalState(before[0], before[1], self.backbone.initial(self.batch))
+        entered = self.embedding.new_zeros(self.batch, self.span - 1, len(self.embedding))
+        valid = torch.zeros(entered.shape[:2], dtype=torch.bool, device=entered.device)
+        blocks = self.backbone.initial(self.batch)
+        return SignalState(before[0], before[1], entered, valid, blocks)
 
     def normalised(
         self, values: Float[Tensor, "batch time channel"]
@@ -109,8 +127,12 @@ class SignalStep(nn.Module):
         tokens, valid = self.tokenizer.pooled(cells, embeddings, before=n)
         x, seen = tokens[:, 0] + self.embedding, valid[:, 0]
         features, blocks = self.backbone.step(x, state.blocks, seen)
-        left = SignalState(cells.values[:, 1:], cells.seen[:, 1:], blocks)
-        return Token(features * seen[:, None], seen), left
+        sized = x * (self.size * seen)[:, None]
+        entered = torch.cat([state.entered, sized[:, None]], dim=1)
+        known = torch.cat([state.valid, seen[:, None]], dim=1)
+        lately = entered.sum(1) / known.sum(1, keepdim=True).clamp(min=1)
+        left = (cells.values[:, 1:], cells.seen[:, 1:], entered[:, 1:], known[:, 1:])
+        return Token(features * seen[:, None], lately, seen), SignalState(*left, blocks)
 
     def _nothing(self) -> tuple[Tensor, Tensor]:
         """A token's samples of which none was recorded."""
@@ -146,7 +168,8 @@ class StreamInput:
         self.mask = torch.zeros(batch, 0, dtype=torch.bool, device=device)
         self.waiting: list[Token] = []
         self.made = 0  # tokens, those that wait included
-        self.last = self.values.new_zeros(batch, len(model.hidden_token))
+        nothing = self.values.new_zeros(batch, len(model.hidden_token))
+        self.last = Token(nothing, nothing, self.mask.new_zeros(batch))
 
     @property
     def next(self) -> float:
@@ -186,13 +209,13 @@ class StreamInput:
     def give(self) -> tuple[Token, Float[Tensor, "batch 1"]]:
         """The first token that waits, and when it ended (s, float64)."""
         end, token = self.next, self.waiting.pop(0)
-        self.last = token.features
-        return token, self.last.new_full((len(self.last), 1), end, dtype=torch.float64)
+        self.last = token
+        return token, self.values.new_full((len(self.values), 1), end, dtype=torch.float64)
 
     def state(self) -> dict[str, Tensor]:
         """What is kept, as a copy."""
-        leaves, _ = tree_flatten(self.kept)
-        parts = [self.values, self.mask, self.last, *leaves]
+        leaves, _ = tree_flatten((self.last, self.kept))
+        parts = [self.values, self.mask, *leaves]
         named = {f"{number}": part.clone() for number, part in enumerate(parts)}
         waiting = {
             f"waiting.{number}.{field}": part.clone()
@@ -203,10 +226,10 @@ class StreamInput:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Go on from a `state`."""
-        leaves, spec = tree_flatten(self.kept)
-        parts = [state[f"{number}"].clone() for number in range(3 + len(leaves))]
-        self.values, self.mask, self.last = parts[:3]
-        self.kept = tree_unflatten(parts[3:], spec)
+        leaves, spec = tree_flatten((self.last, self.kept))
+        parts = [state[f"{number}"].clone() for number in range(2 + len(leaves))]
+        self.values, self.mask = parts[:2]
+        self.last, self.kept = tree_unflatten(parts[2:], spec)
         count = sum(name.startswith("waiting.") for name in state) // len(Token._fields)
         self.waiting = [
             Token(*(state[f"waiting.{number}.{field}"].clone() for field in Token._fields))

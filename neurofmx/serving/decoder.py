@@ -23,8 +23,8 @@ from neurofmx.data.shards import Shards
 from neurofmx.errors import UserError
 from neurofmx.models import NeuroFMX
 from neurofmx.models.rings import Held, Rings
-from neurofmx.models.stream import asked, capacity, check, wired
-from neurofmx.models.stream_input import SignalState, SignalStep
+from neurofmx.models.stream import added, asked, capacity, check, wired
+from neurofmx.models.stream_input import SignalState, SignalStep, Token
 from neurofmx.serving.export import export_step
 
 ROUNDING = 1e-12  # of a ratio of two durations
@@ -65,7 +65,7 @@ class DecoderStep(nn.Module):
         self.signals = nn.ModuleDict(steps)
         # Its parts, since a graph carries the weights of all that is in the module.
         self.perceiver, self.queries = model.perceiver, model.queries
-        self.nearest, self.decode = model.nearest, model.decode
+        self.nearest, self.whole, self.decode = model.nearest, model.whole, model.decode
         self._answer = model.answer
 
     def inputs(self) -> dict[str, Tensor]:
@@ -104,7 +104,7 @@ class DecoderStep(nn.Module):
         for name, step in self._steps().items():
             normalised = step.normalised(values[name])
             token, signals[name] = step.token(*normalised, state.signals[name])
-            last[name] = token.features
+            last[name] = token
             shown = ends.masked_fill(~token.valid[:, None], -math.inf)
             rings.push(token.features[:, None], ends - self.dt / 2, shown)
         for _ in range(math.ceil(self.dt / self.perceiver.spacing - ROUNDING)):
@@ -112,10 +112,10 @@ class DecoderStep(nn.Module):
         return self._answers(rings, last, end), DecoderState(state.tokens + 1, signals, rings.held)
 
     def _answers(
-        self, rings: Rings, last: dict[str, Tensor], end: Float[Tensor, "1"]
+        self, rings: Rings, last: dict[str, Token], end: Float[Tensor, "1"]
     ) -> dict[str, dict[str, Float[Tensor, "batch _output"]]]:
         queries = asked(self.queries, self.nearest, last, self.decode)
-        answers = rings.answer(queries, end.expand(queries.shape[:2]))
+        answers = rings.answer(queries, end.expand(queries.shape[:2])) + added(self.whole, last)
         found = {}
         for k, task in enumerate(self.decode):
             params = self.decode[task](answers[:, [k]])

@@ -15,7 +15,7 @@ Source: unit embeddings, Azabou et al. 2023 (POYO), arXiv:2310.16046.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -129,6 +129,7 @@ class Tokenizer(nn.Module):
         grid: list[PositiveInt] = []
 
     config: Config
+    linear: ClassVar[bool] = False  # whether tokens are linear in what each of many units did
 
     def __init__(self, config: Config | None = None, pool: nn.Module | None = None):
         super().__init__()

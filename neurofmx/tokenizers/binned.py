@@ -41,6 +41,7 @@ class BinnedTokenizer(Tokenizer):
         units: PositiveInt = 1
 
     config: Config
+    linear = True
 
     @property
     def cell(self) -> int:

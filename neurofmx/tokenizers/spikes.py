@@ -54,6 +54,7 @@ class SpikeTokenizer(Tokenizer):
         periods: tuple[PositiveFloat, PositiveFloat] = (4e-3, 16.0)
 
     config: Config
+    linear = True
 
     def __init__(self, config: Config | None = None, pool: nn.Module | None = None):
         super().__init__(config)  # a token holds one unit: there is nothing to pool

@@ -40,7 +40,7 @@ def test_int8_answers_as_the_model_does_within_its_rounding(made, model, tmp_pat
     after = heads(made, small)
     for task in ("decode.velocity", "decode.cue"):
         wrong = (after[task] - before[task]).square().mean() / before[task].square().mean()
-        assert 0 < wrong.sqrt() < 0.05
+        assert 0 < wrong.sqrt() < 0.1
     assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
 
     save_int8(tmp_path, small)
