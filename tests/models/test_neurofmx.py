@@ -10,10 +10,10 @@ from neurofmx.data.loader import Collator
 from neurofmx.errors import UserError
 from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec
 from neurofmx.models.adapters import adapt
-from neurofmx.models.features import last_known
+from neurofmx.models.features import last_known, lately
 from neurofmx.objectives.draws import Draws
 from neurofmx.objectives.masked import Masked
-from neurofmx.sequence import TokenizedSequence
+from neurofmx.sequence import Features, TokenizedSequence
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +166,37 @@ def test_a_query_finds_the_last_token_that_has_begun():
     assert last_known(sequence, asked - 0.1, True)[0, :, 0].tolist() == [0, 0, 0, 1, 1]
     events = dataclasses.replace(sequence, offsets=torch.tensor([[0.0, 0.05, 0.05, 1.0]]))
     assert last_known(events, asked, False)[0, :, 0].tolist() == [0, 2, 2, 2, 2]
+
+
+def test_what_a_window_says_is_the_mean_of_what_was_seen_of_it_until_then():
+    tokens, mask = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]), torch.tensor([1, 1, 0, 1, 1]).bool()
+    given = (torch.zeros(1, 5, 1), torch.zeros(1), torch.tensor(0.1), mask[None], None)
+    features = Features(*given, entered=tokens[None, :, None])
+    asked = torch.tensor([[0.05, 0.2, 0.35, 0.5]])
+    whole = lately(features, asked, causal=False, span=0.3)
+    assert whole.expand(-1, 4, -1).flatten().tolist() == [6.75] * 4
+    # By 0.2 s two tokens have ended, by 0.35 s three, of which the last was not seen; then the last
+    # three, from 0.2 s on.
+    known = lately(features, asked, causal=True, span=0.3)[0, :, 0]
+    assert known.tolist() == [0.0, 1.5, 1.5, 12.0]
+
+
+def test_what_units_say_is_added_straight_to_what_a_task_is_answered(made, model):
+    """By a linear map of the tokens' mean, as large as the root of their number; of LFP it is not.
+
+    Whatever comes between, the answers move by exactly that.
+    """
+    assert set(model.whole) == {"spikes"}
+    batch, name = batch_of(made, model), "spikes"
+    output = model(batch)
+    with torch.no_grad():
+        weight = model.whole[name].weight.clone()
+        model.whole[name].weight.zero_()
+        without = model(batch).heads["answer.velocity"]
+        model.whole[name].weight.copy_(weight)
+    sequence, units = model.tokens(name, batch.signals[name]), [6] * 6 + [4] * 6
+    kept = sequence.mask[..., None]
+    mean = (sequence.tokens * kept).sum(1) / kept.sum(1)
+    moved = 0.3 * torch.tensor(units).sqrt()[:, None] * mean @ weight.T
+    said = output.heads["answer.velocity"] - without
+    torch.testing.assert_close(said, moved[:, None].expand_as(said), atol=1e-5, rtol=1e-3)
