@@ -30,7 +30,9 @@ from pydantic import Field, field_validator
 
 from neurofmx.config import Params
 from neurofmx.data import store
+from neurofmx.data.augment import AugmentParams
 from neurofmx.data.cards import Card
+from neurofmx.data.loader import LoaderParams
 from neurofmx.data.pool import Chosen
 from neurofmx.data.shards import Shards
 from neurofmx.errors import DataError, UserError
@@ -62,8 +64,8 @@ class FewShotParams(Params):
         draws: How often shots are drawn.
         seeds: Of every draw, for methods whose training is random.
         methods: Baselines, adapters and scratch.
-        fit: Training of each adapter.
-        scratch: Training from scratch.
+        fit: Training of each adapter but `full`.
+        whole: Training of all weights: of `full` and from scratch alike.
         baselines: What baselines choose from.
         options: Sizes of what adapters add.
     """
@@ -73,7 +75,11 @@ class FewShotParams(Params):
     seeds: int = Field(5, ge=1)
     methods: tuple[str, ...] = ("ridge", "logistic", SCRATCH, "head", "unit_id", "lora", "full")
     fit: FitParams = FitParams(epochs=30, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
-    scratch: FitParams = FitParams(epochs=30, optimizer=OptimizerParams(lr=3e-3))
+    whole: FitParams = FitParams(
+        epochs=30,
+        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
+        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
+    )
     baselines: BaselineParams = BaselineParams()
     options: AdapterOptions = AdapterOptions()
 
@@ -244,11 +250,11 @@ class FewShotEvaluator:
         name = target.recording.id
         known, seed = vocabulary_of(self.shards, [name]), 1000 * self.seed + seed
         if method == SCRATCH:
-            model, fit = untrained(self.model.config, known, seed), self.params.scratch
+            model = untrained(self.model.config, known, seed)
         else:
             adapter = cast(AdapterName, method)
             model = adapt(self.model, known, adapter, seed, self.params.options)
-            fit = self.params.fit
+        fit = self.params.whole if method in (SCRATCH, "full") else self.params.fit
         windows = Chosen(self.shards, {"train": train, "valid": valid})
         with tempfile.TemporaryDirectory() as folder:
             trained = Fit(model, windows, [name], fit, seed, Path(folder))

@@ -1,4 +1,4 @@
-"""adapt: to each recording that pretraining never saw, by an adapter on the frozen core."""
+"""adapt: to each recording that pretraining never saw, by fine-tuning or a small adapter."""
 
 import json
 import shutil
@@ -8,7 +8,9 @@ import torch
 from pydantic import Field
 
 from neurofmx.config import StageParams
+from neurofmx.data.augment import AugmentParams
 from neurofmx.data.cards import load_card
+from neurofmx.data.loader import LoaderParams
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX, vocabulary_of
 from neurofmx.models.adapter_files import WEIGHTS, save_adapter
@@ -33,9 +35,13 @@ class Params(StageParams):
         track: Rows of `TRACKERS`.
     """
 
-    adapter: AdapterName = "unit_id"
+    adapter: AdapterName = "full"
     options: AdapterOptions = AdapterOptions()
-    fit: FitParams = FitParams(epochs=50, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
+    fit: FitParams = FitParams(
+        epochs=50,
+        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
+        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
+    )
     threads: int = Field(1, ge=1)
     track: list[TrackerName] = ["mlflow"]
 

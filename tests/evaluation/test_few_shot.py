@@ -21,7 +21,7 @@ PARAMS = FewShotParams(
     seeds=1,
     methods=("ridge", "logistic", "scratch", "unit_id"),
     fit=FitParams(epochs=2, batch_size=8),
-    scratch=FitParams(epochs=2, batch_size=8),
+    whole=FitParams(epochs=2, batch_size=8),
 )
 
 
