@@ -30,9 +30,7 @@ from pydantic import Field, field_validator
 
 from neurofmx.config import Params
 from neurofmx.data import store
-from neurofmx.data.augment import AugmentParams
 from neurofmx.data.cards import Card
-from neurofmx.data.loader import LoaderParams
 from neurofmx.data.pool import Chosen
 from neurofmx.data.shards import Shards
 from neurofmx.errors import DataError, UserError
@@ -41,7 +39,7 @@ from neurofmx.evaluation.metrics import MAIN, METRICS
 from neurofmx.evaluation.queries import read_queries
 from neurofmx.models import NeuroFMX, untrained, vocabulary_of
 from neurofmx.models.adapters import ADAPTERS, AdapterName, AdapterOptions, adapt
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit, FitParams, recipe
 from neurofmx.training.inference import answers
 from neurofmx.training.optim import OptimizerParams
 from neurofmx.types import AlignedRecording, Intervals
@@ -75,11 +73,7 @@ class FewShotParams(Params):
     seeds: int = Field(5, ge=1)
     methods: tuple[str, ...] = ("ridge", "logistic", SCRATCH, "head", "unit_id", "lora", "full")
     fit: FitParams = FitParams(epochs=30, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
-    whole: FitParams = FitParams(
-        epochs=30,
-        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
-        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
-    )
+    whole: FitParams = recipe(epochs=30)
     baselines: BaselineParams = BaselineParams()
     options: AdapterOptions = AdapterOptions()
 

@@ -8,17 +8,14 @@ import torch
 from pydantic import Field
 
 from neurofmx.config import StageParams
-from neurofmx.data.augment import AugmentParams
 from neurofmx.data.cards import load_card
-from neurofmx.data.loader import LoaderParams
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX, vocabulary_of
 from neurofmx.models.adapter_files import WEIGHTS, save_adapter
 from neurofmx.models.adapters import AdapterName, AdapterOptions, adapt
 from neurofmx.stages import base
 from neurofmx.stages.pretrain import CODE, TRAINED, spread, tracked_run
-from neurofmx.training.fit import Fit, FitParams
-from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.fit import Fit, FitParams, recipe
 from neurofmx.training.tracking import TrackerName
 
 STAGE = "adapt"
@@ -37,11 +34,7 @@ class Params(StageParams):
 
     adapter: AdapterName = "full"
     options: AdapterOptions = AdapterOptions()
-    fit: FitParams = FitParams(
-        epochs=50,
-        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
-        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
-    )
+    fit: FitParams = recipe(epochs=50)
     threads: int = Field(1, ge=1)
     track: list[TrackerName] = ["mlflow"]
 

@@ -9,9 +9,7 @@ import torch
 from pydantic import Field
 
 from neurofmx.config import StageParams
-from neurofmx.data.augment import AugmentParams
 from neurofmx.data.cards import load_card
-from neurofmx.data.loader import LoaderParams
 from neurofmx.data.pool import Pool
 from neurofmx.data.shards import Shards
 from neurofmx.errors import UserError
@@ -21,8 +19,7 @@ from neurofmx.stages import base
 from neurofmx.training import launch
 from neurofmx.training.configure import configure
 from neurofmx.training.curriculum import Curriculum
-from neurofmx.training.fit import Fit, FitParams
-from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.fit import Fit, FitParams, recipe
 from neurofmx.training.tracking import TrackerName, provenance, track, write_run
 
 STAGE = "pretrain"
@@ -68,12 +65,7 @@ class Params(StageParams):
     start: str | None = None
     teacher: str | None = None
     domain: Literal["recording", "dataset"] = "recording"
-    fit: FitParams = FitParams(
-        epochs=40,
-        windows=40_000,
-        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
-        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
-    )
+    fit: FitParams = recipe(epochs=40, windows=40_000)
     threads: int = Field(1, ge=1)
     track: list[TrackerName] = ["mlflow"]
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from neurofmx.batches import Batch
 from neurofmx.config import Params, build
+from neurofmx.data.augment import AugmentParams
 from neurofmx.data.loader import Collator, Loader, LoaderParams
 from neurofmx.data.order import window_seeds
 from neurofmx.data.plan import Plan, in_order
@@ -136,6 +137,16 @@ class FitParams(Params):
         if self.engine == "local" and self.launch.many:
             raise ValueError("launch asks for several processes, and the engine local is one alone")
         return self
+
+
+def recipe(epochs: int, windows: int | None = None) -> FitParams:
+    """How all weights are trained, from their initial values or from pretrained ones."""
+    return FitParams(
+        epochs=epochs,
+        windows=windows,
+        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
+        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
+    )
 
 
 class Fit:
