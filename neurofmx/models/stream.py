@@ -105,7 +105,8 @@ def asked(
 
 def added(whole: nn.ModuleDict, last: Mapping[str, Token]) -> Float[Tensor, "..."] | float:
     """What the units of each signal say of late, which is added to every answer."""
-    return sum(straight(last[n].lately)[:, None] for n, straight in whole.items() if n in last)
+    parts = (straight(last[n].lately)[:, None] for n, straight in whole.items() if n in last)
+    return sum(parts, start=0.0)
 
 
 class Stream:

@@ -290,15 +290,10 @@ class Fit:
 
     @torch.no_grad()
     def _look(self, losses: dict[str, float]) -> None:
-        """What is unexplained of the valid split; keep the weights if they may be the best so far.
-
-        Those of a later look are kept where they leave no more than a standard error above the
-        least: few windows cannot tell the two apart, and more steps tend to help (the rule of one
-        standard error, Breiman et al. 1984, Classification and Regression Trees, 3.4.3).
-        """
+        """What is unexplained of the valid split; keep the weights that leave the least."""
         engine, progress = self.engine, self.progress
         with engine.averaged():
-            valid, error = left_unexplained(engine, self.collate, self.valid, self._note)
+            valid = left_unexplained(engine, self.collate, self.valid, self._note)
             progress.valid = valid
             lot = self.curriculum.at(progress.step - 1)
             row = {"step": progress.step, "phase": lot.phase} | losses | {"valid": valid}
@@ -309,8 +304,7 @@ class Fit:
             for name in sorted(self._idle & set(lot.live)) if engine.rank == 0 else ():
                 Pace.say(f"the objective {name} has found nothing to ask in these windows so far")
             if valid < progress.best:
-                progress.best, progress.most = valid, valid + error
-            if valid <= progress.most:
+                progress.best = valid
                 weights = engine.weights()
                 if engine.rank == 0:
                     save_weights(weights, self.folder / "best.safetensors")

@@ -213,7 +213,7 @@ class Stream:
         return Anchor(own, [p.detach().clone() for p in own], fisher)
 
     def _left(self, steps: list[Positions]) -> float:
-        return left_unexplained(self.engine, self.collate, steps).left
+        return left_unexplained(self.engine, self.collate, steps)
 
     def _row(self, way: str, number: int, time: float, chunk: Positions, told: float) -> Row:
         old, new = (self._left(valid) for valid in self.valid)

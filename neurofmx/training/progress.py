@@ -22,7 +22,6 @@ class Progress:
         key: Hash of the windows, the model and the parameters; another key starts anew.
         step: Steps made.
         best: Least that was unexplained of the valid split so far.
-        most: What weights may leave to be kept in place of the best.
         valid: What was unexplained when it was last looked at.
         history: A row per look at the valid split.
         loader: State of the loader.
@@ -35,7 +34,6 @@ class Progress:
     key: str
     step: int = 0
     best: float = float("inf")
-    most: float = float("inf")
     valid: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
     loader: dict[str, Any] = field(default_factory=dict)

@@ -15,11 +15,9 @@ from neurofmx.data.augment import AugmentParams
 from neurofmx.data.collate import Collator
 from neurofmx.data.loader import LoaderParams
 from neurofmx.errors import DataError, UserError
-from neurofmx.objectives.decode import unexplained
 from neurofmx.training.curriculum import CurriculumPhase
 from neurofmx.training.fit import CheckpointParams, Fit, FitParams
 from neurofmx.training.inference import answers, features
-from neurofmx.training.looks import Look, left_unexplained
 from neurofmx.training.optim import OptimizerParams
 
 PARAMS = FitParams(
@@ -56,35 +54,6 @@ def test_a_planted_hand_is_learned_and_an_untrained_model_knows_nothing(made, tm
     assert r2(made, run.model)[0] > 0.8
     history = [row["valid"] for row in run.progress.history]
     assert run.progress.best == min(history)
-
-
-def test_weights_of_a_later_look_are_kept_within_a_standard_error_of_the_best(
-    made, tmp_path, monkeypatch
-):
-    looks = iter([Look(0.5, 0.1), Look(0.4, 0.05), Look(0.44, 0.2), Look(0.46, 0.3)])
-    monkeypatch.setattr("neurofmx.training.fit.left_unexplained", lambda *given: next(looks))
-    run, kept = fit(made, tmp_path, PARAMS.model_copy(update={"valid_every": 1})), []
-    monkeypatch.setattr(
-        "neurofmx.training.fit.save_weights", lambda *given: kept.append(run.progress.valid)
-    )
-    for run.progress.step in (1, 2, 3, 4):
-        run._look({})
-    assert kept == [0.5, 0.4, 0.44]
-
-
-def test_a_look_tells_how_much_it_may_be_off(made, tmp_path):
-    """An untrained model leaves the mean of what each answer leaves."""
-    run = fit(made, tmp_path, PARAMS)
-    look = left_unexplained(run.engine, run.collate, run.valid)
-    left: dict[str, list] = {task: [] for task in run.model.config.tasks}
-    for windows in run.valid:
-        batch = run.collate(windows)
-        for task, found in unexplained(run.model(batch, heads=["decode"]), batch).items():
-            left[task].append(found)
-    found = [torch.cat(parts) for parts in left.values()]
-    assert look.left == pytest.approx(np.mean([x.mean().item() for x in found]), rel=1e-5)
-    squares = sum((x.var(correction=0) / len(x)).item() for x in found)
-    assert look.error == pytest.approx(squares**0.5 / len(found), rel=1e-4)
 
 
 def test_it_is_learned_in_bfloat16_and_the_weights_stay_in_float32(made, tmp_path):
