@@ -88,8 +88,8 @@ def objectives(model):
 
 def prepared(model, batch, asked):
     """The batch as a model is shown it in training, with what all objectives ask of all windows."""
-    draws = Draws(torch.arange(len(batch.windows)))
-    batch = dataclasses.replace(model.laid(batch), domains=torch.arange(len(batch.windows)) % 2)
+    numbers = torch.arange(len(batch.windows), device=batch.targets["regression"].mask.device)
+    draws, batch = Draws(numbers), dataclasses.replace(model.laid(batch), domains=numbers % 2)
     for objective in asked.values():
         batch = objective.prepare(batch, draws)
     # All together they would hide all, and no gradient would reach what reads a signal.

@@ -52,7 +52,7 @@ class Spatial(nn.Module):
         apart = max(APART, 1 / (span * patch * dt))
         number = min(WAVES, math.ceil(0.5 / dt / apart) - 1)
         self.frequencies = [apart * k for k in range(1, number + 1)]  # Hz
-        self.dt = dt
+        self.apart, self.dt = apart, dt
 
     @property
     def n_features(self) -> int:
@@ -99,8 +99,8 @@ class Spatial(nn.Module):
     def _angle(self, z: Tensor) -> Float[Tensor, "token sample wave"]:
         tokens = z.shape[1]
         at = torch.arange(tokens * self.patch, device=z.device, dtype=torch.float64) * self.dt
-        f = torch.tensor(self.frequencies, device=z.device, dtype=torch.float64)
-        angle = (2 * math.pi * at[:, None] * f).remainder(2 * math.pi).float()
+        k = torch.arange(1, len(self.frequencies) + 1, device=z.device, dtype=torch.float64)
+        angle = (2 * math.pi * at[:, None] * self.apart * k).remainder(2 * math.pi).float()
         return rearrange(angle, "(t s) f -> t s f", s=self.patch)
 
     def _together(

@@ -269,8 +269,9 @@ class Fit:
             last = number == len(prepared) - 1
             with engine.parts(last):
                 loss, sums = engine.run(batch, asked / engine.world, lot, 1 / len(prepared))
-                told = torch.stack([(~loss.detach().isfinite()).float(), torch.tensor(float(stop))])
-                told = engine.sum(torch.cat([told.to(engine.device), sums.flatten()]))
+                told = torch.tensor([0.0, float(stop)], device=engine.device)
+                told[0] = ~loss.detach().isfinite()
+                told = engine.sum(torch.cat([told, sums.flatten()]))
                 stopped = bool(told[1] > 0)
                 total += told[2:].view_as(total)
                 if told[0] > 0:
