@@ -46,6 +46,9 @@ class LoaderParams(Params):
     Attributes:
         tokens_per_step: Tokens of a step at most, over all ranks; it takes the place of
             `batch_size`, which is left empty then.
+        sets_per_step: Data sets that a step is made of where several are trained on. Each more
+            costs time, as every window needs room for the signals of all; objectives that make
+            latents blind to the data set need two.
         workers: Processes of each rank that read ahead; 0 reads between the steps.
         on_corrupt: What to do about a window that cannot be read: stop with an error, or skip it,
             count it and say so.
@@ -54,6 +57,7 @@ class LoaderParams(Params):
     """
 
     tokens_per_step: int | None = Field(None, ge=1)
+    sets_per_step: int = Field(1, ge=1)
     workers: int = Field(0, ge=0)
     on_corrupt: OnCorrupt = "error"
     cache_mb: float = Field(512.0, gt=0)

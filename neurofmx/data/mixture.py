@@ -1,10 +1,11 @@
 """Mixtures: several data sets in shares that may change, still a pure function of the place.
 
-An epoch of a mixture has as many windows as the data sets that have a share in it. Slot i takes its
-data set by the low-discrepancy sequence uᵢ = (u₀ + i / φ) mod 1: the one in whose share of [0, 1)
-uᵢ lies. So any run of slots holds each data set within a few windows of its share. Each data set
-goes through an order of its own, and through a new one when it has come to the end: none of its
-windows is taken a second time in an epoch before all have been taken.
+An epoch of a mixture has as many windows as the data sets that have a share in it, or up to a run
+more. Run i, so many windows in a row, takes its data set by the low-discrepancy sequence
+uᵢ = (u₀ + i / φ) mod 1: the one in whose share of [0, 1) uᵢ lies. So any stretch of runs holds each
+data set within a few of its share. Each data set goes through an order of its own, and through a
+new one when it has come to the end: none of its windows is taken a second time in an epoch before
+all have been taken.
 
 Source: Weyl's sequence of the golden ratio, Kuipers & Niederreiter 1974, section 2.3.
 """
@@ -65,6 +66,7 @@ def mixed(
     begin: Float[ndarray, " dataset"],
     end: Float[ndarray, " dataset"],
     *entropy: int | str,
+    run: int = 1,
 ) -> UInt32[ndarray, " slot"]:
     """The windows of an epoch, in order.
 
@@ -72,8 +74,10 @@ def mixed(
         parts: Positions of the windows of each data set.
         begin, end: Share of each data set at the first slot and after the last.
         entropy: What the order is drawn from.
+        run: Windows in a row that are of one data set.
     """
-    chosen = choose(sum(map(len, parts)), begin, end, *entropy)
+    runs = -(-sum(map(len, parts)) // run)
+    chosen = choose(runs, begin, end, *entropy).repeat(run)
     order = np.empty(len(chosen), np.uint32)
     for number, part in enumerate(parts):
         slots = np.flatnonzero(chosen == number)

@@ -49,6 +49,8 @@ class Plan:
         batch_size: Windows of a step at most, over all ranks.
         tokens_per_step: Instead of it, tokens of a step at most, over all ranks; those of signals
             that a phase leaves out are counted too.
+        sets_per_step: Data sets that a step is made of where phases weigh several, as far as it
+            can be; a step holds room for every signal of each in all its windows.
 
     Raises:
         UserError: There is nothing to train on, a window does not fit in a step, or a phase names
@@ -63,18 +65,19 @@ class Plan:
         phases: Sequence[Phase] = (Phase(),),
         batch_size: int | None = None,
         tokens_per_step: int | None = None,
+        sets_per_step: int = 1,
     ):
         if (batch_size is None) == (tokens_per_step is None):
             raise ValueError("a plan needs batch_size or tokens_per_step, and not both")
         self.shards, self.index_hash = shards, shards.index_hash
-        self.seed, self.phases = seed, list(phases)
+        self.seed, self.phases, self._sets = seed, list(phases), sets_per_step
         self.setting = "batch_size" if tokens_per_step is None else "loader.tokens_per_step"
         self._ends = np.cumsum([phase.epochs for phase in phases])
         parts = by_dataset(shards, positions.astype(np.uint32))
         self._parts = [_taken(shards, phase, parts) for phase in phases]
         self._packings = [_packing(shards, p, batch_size, tokens_per_step) for p in self._parts]
         self._totals: dict[int, int] = {}
-        what = [self.index_hash, seed, batch_size, tokens_per_step, *self.phases]
+        what = [self.index_hash, seed, batch_size, tokens_per_step, sets_per_step, *self.phases]
         digest = hashlib.sha256("|".join(map(str, what)).encode())
         for part in parts.values():
             digest.update(part.data)
@@ -153,7 +156,14 @@ class Plan:
         end = shares(phase.until or phase.weights, list(parts))
         done = epoch - (int(self._ends[number]) - phase.epochs)
         at = [begin + (end - begin) * k / phase.epochs for k in (done, done + 1)]
-        return mixed(windows, *at, *entropy)
+        return mixed(windows, *at, *entropy, run=self._in_a_row(number))
+
+    def _in_a_row(self, number: int) -> int:
+        """Windows of one data set that follow each other in a phase."""
+        if len(self._parts[number]) == 1:
+            return 1
+        packing = self._packings[number]
+        return max(1, packing.budget // packing.largest // self._sets)
 
 
 def in_order(

@@ -96,7 +96,12 @@ def train(params: Params) -> None:
     datasets = dict.fromkeys(own, chosen.name) | beside
     domains = datasets if params.domain == "dataset" else {r: r for r in recordings}
     config = configure(shards, params.model)
-    if DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
+    if blind := DOMAINS & set(Curriculum(params.fit.phases, 1, params.fit.objectives).named):
+        if params.domain == "dataset" and params.fit.loader.sets_per_step < 2:
+            raise UserError(
+                f"{', '.join(sorted(blind))} tells the data sets of a step apart, and a step is of "
+                "one: set pretrain.fit.loader.sets_per_step to 2 or more, or domain to recording"
+            )
         config = config.model_copy(update={"domains": sorted(set(domains.values()))})
     known = vocabulary_of(shards, recordings)
     model, before = untrained(config, known, params.seed), set[str]()

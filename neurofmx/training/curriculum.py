@@ -86,12 +86,21 @@ class Curriculum:
         phases: In order; none is one of everything.
         epochs: Of the run.
         objectives: Weights where a phase does not name its own.
+        weights: Of data sets, where a phase neither weighs them itself nor keeps to some signals.
     """
 
     def __init__(
-        self, phases: Sequence[CurriculumPhase], epochs: int, objectives: dict[str, float]
+        self,
+        phases: Sequence[CurriculumPhase],
+        epochs: int,
+        objectives: dict[str, float],
+        weights: dict[str, float] | None = None,
     ):
-        self.phases = given = list(phases) or [CurriculumPhase()]
+        given = list(phases) or [CurriculumPhase()]
+        if weights is not None:
+            own = {"weights": weights}
+            given = [p if p.weights or p.signals else p.model_copy(update=own) for p in given]
+        self.phases = given
         ends = [0, *itertools.accumulate(phase.share for phase in given)]
         at = [round(epochs * end / ends[-1]) for end in ends]
         # A run of fewer epochs than phases leaves the first ones out.

@@ -25,7 +25,7 @@ from neurofmx.data.augment import AugmentParams
 from neurofmx.data.loader import Collator, Loader, LoaderParams
 from neurofmx.data.order import window_seeds
 from neurofmx.data.plan import Plan, in_order
-from neurofmx.data.pool import Windows
+from neurofmx.data.pool import Windows, by_dataset
 from neurofmx.errors import Preempted, UserError
 from neurofmx.models import NeuroFMX
 from neurofmx.models.adapter_files import digest
@@ -77,7 +77,8 @@ class FitParams(Params):
         epochs: Times that every train window is seen; the steps follow from it. Phases of a
             curriculum share them out.
         windows: Seen at most, whichever: as a large data set needs fewer epochs than a small one,
-            it gets as many as come nearest below, but at least one. None: no limit.
+            it gets as many as come nearest below, but at least one. None: no limit. Of several
+            data sets each is seen as often as it would be alone.
         batch_size: Windows of a step at most, over all ranks; None where loader.tokens_per_step
             says how large it is.
         accumulate: Parts that each rank's windows of a step come in, so that they need less memory.
@@ -110,7 +111,7 @@ class FitParams(Params):
     bad_steps: int = Field(10, ge=0)
 
     def epochs_of(self, windows: int) -> int:
-        """Epochs over so many train windows."""
+        """Epochs over so many train windows of a data set."""
         most = self.epochs if self.windows is None else self.windows // max(1, windows)
         return max(1, min(self.epochs, most))
 
@@ -182,13 +183,18 @@ class Fit:
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
         self.folder, self.code, self.log = folder, code, log
         train = shards.positions("train", recordings)
-        epochs = params.epochs_of(len(train))
-        self.curriculum = Curriculum(params.phases, epochs, params.objectives)
+        counts = {name: len(own) for name, own in by_dataset(shards, train).items()}
+        seen = {name: float(n * params.epochs_of(n)) for name, n in counts.items()}
+        epochs = max(1, round(sum(seen.values()) / max(1, len(train))))
+        weights = seen if len(seen) > 1 else None
+        self.curriculum = Curriculum(params.phases, epochs, params.objectives, weights)
         names = self.curriculum.names
         self.teacher = self._checked(teacher, names)
         self.domains = {r: model.config.domains.index(d) for r, d in (domains or {}).items()}
-        given = params.loader
-        self.plan = Plan(shards, train, seed, self.curriculum.windows, **params.budget)
+        given, phases = params.loader, self.curriculum.windows
+        self.plan = Plan(
+            shards, train, seed, phases, **params.budget, sets_per_step=given.sets_per_step
+        )
         self.curriculum.measure(self._steps_of_phases())
         self.valid = in_order(shards, shards.positions("valid", recordings), **params.budget)
         read = (model.rows, model.config.signals, given.on_corrupt, model.tasks)

@@ -43,7 +43,7 @@ def test_without_weights_an_epoch_holds_every_window_of_every_data_set_once(pool
 
 def test_shares_follow_the_weights_within_a_window_per_step(pool):
     weights = {"small": 1.0, "middle": 2.0, "large": 1.0}
-    epoch = planned(pool, Phase(weights=weights)).epoch(0)
+    epoch = planned(pool, Phase(weights=weights), batch_size=24, sets_per_step=24).epoch(0)
     wanted = 24 * np.array([0.25, 0.5, 0.25])
     error = [np.abs(of(pool, epoch[step]) - wanted) for step in range(len(epoch))]
     assert np.mean(error) < 1
@@ -51,9 +51,25 @@ def test_shares_follow_the_weights_within_a_window_per_step(pool):
     assert len(epoch.order) == len(pool)
 
 
+def test_a_step_is_of_one_data_set_and_the_steps_follow_the_weights(pool):
+    phase = Phase(weights={"small": 1.0, "middle": 2.0, "large": 1.0})
+    epoch = planned(pool, phase).epoch(0)
+    counts = np.array([of(pool, epoch[step]) for step in range(len(epoch))])
+    assert (counts.max(1) == 24).all()
+    assert np.abs((counts > 0).sum(0) - len(epoch) * np.array([0.25, 0.5, 0.25])).max() <= 1
+
+
+def test_a_step_is_of_as_many_data_sets_as_are_asked_for(pool):
+    phase = Phase(weights={"small": 1.0, "middle": 1.0, "large": 1.0})
+    epoch = planned(pool, phase, batch_size=24, sets_per_step=3).epoch(0)
+    counts = np.array([of(pool, epoch[step]) for step in range(len(epoch))])
+    assert (counts % 8 == 0).all()
+    assert (counts > 0).sum(1).mean() > 2
+
+
 def test_weights_that_change_do_so_step_by_step_over_the_whole_phase(pool):
     phase = Phase(epochs=3, weights={"small": 1.0, "large": 0.0}, until={"small": 0, "large": 1})
-    plan = planned(pool, phase)
+    plan = planned(pool, phase, batch_size=24, sets_per_step=24)
     counts = [of(pool, e[k]) for n in range(3) for e in [plan.epoch(n)] for k in range(len(e))]
     middle = (np.arange(len(counts)) + 0.5) / len(counts)
     wanted = 25 * np.stack([1 - middle, 0 * middle, middle], axis=1)
@@ -65,7 +81,7 @@ def test_no_window_comes_again_before_all_of_its_data_set_have_come(pool):
     for number, (start, size) in enumerate(zip(pool.starts, SIZES.values(), strict=False)):
         own = epoch.order[(epoch.order >= start) & (epoch.order < start + size)]
         laps = [own[k : k + size] for k in range(0, len(own), size)]
-        assert len(own) == pytest.approx(200, abs=2)
+        assert len(own) == pytest.approx(200, abs=24)
         assert all(len(set(lap)) == len(lap) for lap in laps), number
     small = epoch.order[epoch.order < 20]
     assert small[:20].tolist() != small[20:40].tolist()

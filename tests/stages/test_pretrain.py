@@ -5,14 +5,16 @@ import json
 import pandas as pd
 import pytest
 from tokenized_project import FIT, MODEL, project
-from windows import card, recording, shards
+from windows import card, recording, shards, tiny_model
 
 from neurofmx.data.loader import LoaderParams
+from neurofmx.data.pool import Pool
 from neurofmx.data.shards import Shards
 from neurofmx.errors import UserError
 from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import adapt, base, pretrain
+from neurofmx.training.fit import Fit, FitParams
 from neurofmx.training.optim import OptimizerParams
 
 
@@ -121,3 +123,35 @@ def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):
     assert {r for r, _ in pretrained().vocabulary["spikes"].keys} == {"a", "c"}
     assert base.read_manifest("pretrain")["recordings"] == ["a"]
     assert base.read_manifest("pretrain")["beside"] == {"c": "other"}
+
+
+def test_each_of_several_data_sets_is_seen_as_often_as_it_would_be_alone(tmp_path):
+    """Of one 10 epochs and of the other as many as `windows` lets it have, each step of one."""
+    few, many = (
+        shards(tmp_path / name, [recording(name, trials=n)]) for name, n in (("a", 40), ("b", 160))
+    )
+    pool = Pool([few, many])
+    n = [len(part.positions("train")) for part in (few, many)]
+    params = FitParams(epochs=10, windows=10 * n[0], batch_size=8)
+    run = Fit(tiny_model(pool, ["a", "b"]), pool, ["a", "b"], params, 0, tmp_path)
+    steps = [epoch[k] for e in range(run.plan.epochs) for epoch in [run.plan.epoch(e)]
+             for k in range(len(epoch))]  # fmt: skip
+    assert all(len({position < len(few) for position in step}) == 1 for step in steps)
+    seen = [sum(len(s) for s in steps if (s[0] < len(few)) == own) for own in (True, False)]
+    assert n[1] > 2 * n[0]
+    assert seen == [pytest.approx(10 * n[0], rel=0.15)] * 2
+
+
+def test_what_tells_data_sets_apart_needs_two_of_them_in_a_step(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    other = tmp_path / "other"
+    shards(other, [recording("c", seed=7, units=5)], card())
+    fit = FIT.model_copy(update={"objectives": {"decode": 1.0, "adversarial": 0.1}})
+    given = {"dataset": "made", "model": MODEL, "beside": [str(other)], "domain": "dataset"}
+    with pytest.raises(
+        UserError, match=r"adversarial tells .* set pretrain\.fit\.loader\.sets_per_step to 2"
+    ):
+        pretrain.run(pretrain.Params(**given, fit=fit))
+    fit = fit.model_copy(update={"loader": LoaderParams(sets_per_step=2)})
+    pretrain.run(pretrain.Params(**given, fit=fit))
+    assert pretrained().config.domains == ["made", "other"]
