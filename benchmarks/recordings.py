@@ -32,6 +32,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "recordings"
 FOLDS = ROOT / "benchmarks" / "folds"
 CURVES = ROOT / "benchmarks" / "curves"
+TOGETHER = ROOT / "benchmarks" / "together"
 MARKS = ("<!-- results -->", "<!-- /results -->")
 DATASETS = (
     *("m1", "hpc", "ssvep", "ca1", "demo"),
@@ -79,6 +80,20 @@ def run(
         settings: Of params.yaml in place of its own, as `neurofmx run -S` takes them.
         card: Fields of the card in place of its own.
     """
+    project = copied(folder)
+    path = project / "datasets" / f"{dataset}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | card, sort_keys=False))
+    command(project, "run", "--dataset", dataset, "--until", last, *chosen(settings))
+    results = Path("evaluate", "results.csv")
+    if shots is not None:
+        (project / "shots.yaml").write_text(yaml.safe_dump(shots))
+        command(project, "few-shot", "shots.yaml")
+        results = Path("few_shot", dataset, "curves.csv")
+    keep(project, results, kept, name or dataset)
+
+
+def copied(folder: Path) -> Path:
+    """A copy of the project in a folder, with the data beside it and nothing in its storage."""
     project = folder / "project"
     for part in PARTS:
         source, target = ROOT / part, project / part
@@ -90,19 +105,15 @@ def run(
         else:
             shutil.copy(source, target)
     link_data(folder)
-    path = project / "datasets" / f"{dataset}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | card, sort_keys=False))
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
-    chosen = [part for setting in settings for part in ("-S", setting)]
-    _command(project, "run", "--dataset", dataset, "--until", last, *chosen)
+    return project
+
+
+def keep(project: Path, results: Path, kept: Path, name: str) -> None:
+    """Keep a table of a project's storage, and what each stage cost."""
     storage = project / "storage"
     kept.mkdir(exist_ok=True)
-    results = storage / "evaluate" / "results.csv"
-    if shots is not None:
-        (project / "shots.yaml").write_text(yaml.safe_dump(shots))
-        _command(project, "few-shot", "shots.yaml")
-        results = storage / "few_shot" / dataset / "curves.csv"
-    shutil.copy(results, kept / f"{name or dataset}.csv")
+    shutil.copy(storage / results, kept / f"{name}.csv")
     cost = {
         path.parent.name: {
             k: json.loads(path.read_text())[k] for k in ("seconds", "peak_memory_mb")
@@ -110,10 +121,16 @@ def run(
         for path in storage.glob("*/metrics.json")
     }
     told = json.dumps(cost, indent=1, sort_keys=True) + "\n"
-    (kept / f"{name or dataset}-cost.json").write_text(told)
+    (kept / f"{name}-cost.json").write_text(told)
 
 
-def _command(project: Path, *given: str) -> None:
+def chosen(settings: Sequence[str]) -> list[str]:
+    """Settings as `neurofmx run` takes them."""
+    return [part for setting in settings for part in ("-S", setting)]
+
+
+def command(project: Path, *given: str) -> None:
+    """Run our command there."""
     environment = os.environ | {"PYTHONPATH": str(project)}
     command = [sys.executable, "-m", "neurofmx", *given]
     subprocess.run(command, cwd=project, env=environment, check=True)

@@ -68,17 +68,22 @@ class Study:
     seed: int
 
     @cached_property
+    def signals(self) -> list[str]:
+        """Those of these windows; a model that was trained on other data sets too knows more."""
+        return [name for name in self.models[OURS].config.signals if name in self.shards.signals]
+
+    @cached_property
     def signal(self) -> str:
         """Whose features are taken apart."""
         known, sampled = self.models[OURS].vocabulary, self.models[OURS].sampled
-        return self.params.signal or max(sampled, key=lambda name: len(known[name].keys))
+        here = [name for name in self.signals if name in sampled]
+        return self.params.signal or max(here, key=lambda name: len(known[name].keys))
 
     @cached_property
     def captured(self) -> dict[str, Captured]:
         """Backbone features by signal."""
         shared = (self.models, self.shards, self.recordings)
-        signals = self.models[OURS].config.signals
-        return {name: capture(*shared, name, self.held_out) for name in signals}
+        return {name: capture(*shared, name, self.held_out) for name in self.signals}
 
     @property
     def held_out(self) -> str:

@@ -7,6 +7,8 @@ from stored import LEFT_OUT, PRETRAINED, make_storage, read_metrics
 from neurofmx.interpretability import StudyParams
 from neurofmx.interpretability.sae import SAEParams
 from neurofmx.interpretability.tuning import TuningParams
+from neurofmx.models import Known, NeuroFMX
+from neurofmx.models.begun import begun
 from neurofmx.stages import interpret
 
 STUDY = StudyParams(sae=SAEParams(steps=40, k=4), tuning=TuningParams(bins=4, shifts=40))
@@ -68,3 +70,21 @@ def test_where_other_recordings_are_tested_valid_is_looked_at(tmp_path, monkeypa
     run(tmp_path, monkeypatch, False, split=split, adapt=[])
     assert set(table(tmp_path, "tuning")["recording"]) == {PRETRAINED}
     assert table(tmp_path, "cka")["tokens"].min() > 0
+
+
+def test_a_model_that_knows_other_data_sets_too_is_studied_on_this_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path, synthetic=False)
+    core = NeuroFMX.from_pretrained(tmp_path / "storage" / "pretrain")
+    some = next(iter(core.sampled))
+    signals = core.config.signals | {"elsewhere": core.config.signals[some]}
+    config = core.config.model_copy(update={"signals": signals})
+    wider = begun(core, config, core.vocabulary, seed=0)
+    wider.extend({"elsewhere": Known([("other", unit) for unit in range(500)], [])})
+    wider.save_pretrained(tmp_path / "storage" / "pretrain")
+
+    interpret.run(interpret.Params(dataset="made", study=STUDY))
+
+    studied = set(table(tmp_path, "cka")["signal"].str.split(" ").explode())
+    assert some in studied
+    assert "elsewhere" not in studied
