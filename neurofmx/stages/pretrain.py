@@ -121,6 +121,7 @@ def train(params: Params) -> None:
         base.code_version(*CODE),
         teacher=teacher,
         domains=domains if config.domains else None,
+        begun=params.start is not None,
     )
     tracked_run(fit, f"{STAGE} {params.dataset}", params)
     progress = fit.progress

@@ -162,6 +162,8 @@ class Fit:
         log: Called with (metrics, step), for a tracker.
         teacher: A larger model that knows the same channels and tasks, for the objective `distill`.
         domains: Domain of each recording, for the objectives of domains.
+        begun: The model has learnt these tasks before: the weights that it begins with are kept
+            where none that follow are better.
 
     Attributes:
         model: After `run`, the model with its best weights.
@@ -179,9 +181,10 @@ class Fit:
         log: Log = lambda metrics, step: None,
         teacher: NeuroFMX | None = None,
         domains: dict[str, str] | None = None,
+        begun: bool = False,
     ):
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
-        self.folder, self.code, self.log = folder, code, log
+        self.folder, self.code, self.log, self.begun = folder, code, log, begun
         train = shards.positions("train", recordings)
         counts = {name: len(own) for name, own in by_dataset(shards, train).items()}
         seen = {name: float(n * params.epochs_of(n)) for name, n in counts.items()}
@@ -235,6 +238,8 @@ class Fit:
         pace = Pace(title, progress.step, self.steps, self.engine, self.params.precision)
         batches: Iterator[Batch] = iter(self.loader)
         with Stop() as stop:
+            if self.begun and progress.step == 0:
+                self._look({})
             while parts := list(islice(batches, self.params.accumulate)):
                 done = self._step(progress.step, parts, stop.asked)
                 progress.step += 1
@@ -302,7 +307,7 @@ class Fit:
         with engine.averaged():
             valid = left_unexplained(engine, self.collate, self.valid, self._note)
             progress.valid = valid
-            lot = self.curriculum.at(progress.step - 1)
+            lot = self.curriculum.at(max(0, progress.step - 1))
             row = {"step": progress.step, "phase": lot.phase} | losses | {"valid": valid}
             progress.history.append(row)
             if engine.rank == 0:

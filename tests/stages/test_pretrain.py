@@ -4,6 +4,8 @@ import json
 
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file
 from tokenized_project import FIT, MODEL, project
 from windows import card, recording, shards, tiny_model
 
@@ -89,6 +91,20 @@ def test_a_model_begins_from_a_kept_one_and_is_ahead(tmp_path, monkeypatch):
     pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=fit, start=str(kept)))
     begun = json.loads((base.folder("pretrain") / "metrics.json").read_text())
     assert begun["valid_unexplained"] == pytest.approx(first["valid_unexplained"], rel=1e-3)
+
+
+def test_a_start_that_training_only_spoils_is_what_is_kept(tmp_path, monkeypatch):
+    project(tmp_path / "p", monkeypatch, 1)
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT))
+    kept = base.folder("pretrain").rename(tmp_path / "kept")
+    spoilt = FIT.model_copy(update={"optimizer": OptimizerParams(lr=3.0, warmup=0.0)})
+    pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=spoilt, start=str(kept)))
+    history = pd.read_csv(base.folder("pretrain") / "history.csv")
+    assert history["step"].iloc[0] == 0
+    assert (history["valid"].iloc[1:] > history["valid"].iloc[0]).all()
+    expected = load_file(kept / "model.safetensors")
+    found = load_file(base.folder("pretrain") / "model.safetensors")
+    assert all(torch.equal(x, expected[name]) for name, x in found.items())
 
 
 def test_a_model_that_has_seen_what_is_kept_for_adapt_is_no_start(tmp_path, monkeypatch):
