@@ -143,21 +143,18 @@ def table() -> str:
         if not (RESULTS / f"{dataset}.csv").exists():
             continue
         results = pd.read_csv(RESULTS / f"{dataset}.csv")
-        results = results[results["recording"] != "all"]
         seconds = sum(
             c["seconds"]
             for c in json.loads((RESULTS / f"{dataset}-cost.json").read_text()).values()
         )
-        for (task, level, metric), group in results.groupby(["task", "level", "metric"]):
-            if metric not in MAIN or metric == "bits_per_spike":
+        for (task, level, metric), found in _medians(results).items():
+            if metric == "bits_per_spike":
                 continue
-            found = group.groupby("method")["value"].median()
             cells = [f"{found[m]:.2f}" if m in found else "" for m in METHODS]
             best = best_other(found, metric)
             other = f"{found[best]:.2f} ({best})" if best else ""
-            n = group["recording"].nunique()
             rows.append(
-                f"| {dataset} | {task}, {metric} | {level} ({n}) | **{cells[0]}** | {other} | "
+                f"| {dataset} | {task}, {metric} | {level} | **{cells[0]}** | {other} | "
                 f"{cells[1]} | {cells[2]} | {seconds:.0f} s |"
             )
     columns = ("data set", "task, metric", "level (recordings)", "NeuroFM-X", "best other")
@@ -177,7 +174,43 @@ def page() -> str:
             card = yaml.safe_load((ROOT / "datasets" / f"{dataset}.yaml").read_text())
             made_up = " (SYNTHETIC data)" if card.get("synthetic") else ""
             parts.append(f"## {dataset}{made_up}\n\n{card['title']}.\n\n{_methods(single)}")
-    return "\n\n".join([*parts, *_folds(), *_curves()]) + "\n"
+    return "\n\n".join([*parts, *_together(), *_folds(), *_curves()]) + "\n"
+
+
+def _together() -> list[str]:
+    """A part for the model of all data sets, beside those of one each, where it is kept."""
+    columns = ("data set", "task, metric", "level (recordings)", "together", "alone", "best other")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for dataset in DATASETS:
+        pair = [folder / f"{dataset}.csv" for folder in (TOGETHER, RESULTS)]
+        if not all(path.exists() for path in pair):
+            continue
+        both, alone = (_medians(pd.read_csv(path)) for path in pair)
+        for task, level, metric in (key for key in both if key in alone):
+            found, theirs = (each[task, level, metric] for each in (both, alone))
+            best = best_other(theirs, metric)
+            cells = [f"{x[METHODS[0]]:.3f}" for x in (found, theirs)]
+            other = f"{theirs[best]:.3f} ({best})" if best else ""
+            lines.append(
+                f"| {dataset} | {task}, {metric} | {level} | {' | '.join(cells)} | {other} |"
+            )
+    about = (
+        "`together` is a model that was pretrained on all sets and has gone on with this one "
+        "(`python benchmarks/together.py`), `alone` one that has seen this set only. Medians over "
+        "recordings."
+    )
+    return [f"## One model of all data sets\n\n{about}\n\n" + "\n".join(lines)] * (len(lines) > 2)
+
+
+def _medians(results: pd.DataFrame) -> dict[tuple[str, str, str], pd.Series]:
+    """Median over recordings by method, of each task, level (and their number) and metric."""
+    results = results[(results["recording"] != OVERALL) & results["metric"].isin(MAIN)]
+    return {
+        (task, f"{level} ({group['recording'].nunique()})", metric): group.groupby("method")[
+            "value"
+        ].median()
+        for (task, level, metric), group in results.groupby(["task", "level", "metric"])
+    }
 
 
 def _folds() -> list[str]:
