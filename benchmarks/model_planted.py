@@ -22,9 +22,10 @@ from neurofmx.data.shards import Shards
 from neurofmx.evaluation import METRICS
 from neurofmx.models import ModelParams, NeuroFMX, untrained, vocabulary_of
 from neurofmx.training.configure import configure
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.inference import answers
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import FitParams
 from neurofmx.types import AlignedRecording, Events, Samples
 
 RATE, UNITS, MEAN, SMOOTH = 50.0, 48, 15.0, 0.2  # Hz, count, spikes/s at z = 0, s

@@ -33,8 +33,9 @@ from neurofmx.data.collate import Collator
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX
 from neurofmx.objectives.decode import Decode
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.pace import product_rate
+from neurofmx.training.recipe import FitParams
 
 RESULTS = Path(__file__).with_suffix("")
 MARKS = {  # in README.md

@@ -84,7 +84,8 @@ def main(folder: Path) -> None:
     from neurofmx.config import build
     from neurofmx.data.shards import Shards
     from neurofmx.errors import NeuroFMXError
-    from neurofmx.training.fit import Fit, FitParams
+    from neurofmx.training.fit import Fit
+    from neurofmx.training.recipe import FitParams
 
     torch.set_num_threads(1)
     spec = json.loads((folder / "spec.json").read_text())

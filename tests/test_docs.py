@@ -8,7 +8,8 @@ import torch
 from sources import ROOT
 from windows import card, recording, shards, tiny_model
 
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
+from neurofmx.training.recipe import FitParams
 
 
 def blocks(document: str) -> list[str]:

@@ -8,7 +8,7 @@ import yaml
 from projects import pin
 
 from neurofmx.stages import align, base, evaluate, ingest, pretrain, tokenize, validate
-from neurofmx.training.fit import FitParams
+from neurofmx.training.recipe import FitParams
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from windows import card, recording, shards
 
 from neurofmx.models import ModelParams
 from neurofmx.stages import base
-from neurofmx.training.fit import FitParams
+from neurofmx.training.recipe import FitParams
 
 MODEL = ModelParams(
     d_model=32, n_blocks=1, d_state=8, headdim=16, n_latents=4, latent_dim=32, n_heads=2

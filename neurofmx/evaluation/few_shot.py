@@ -39,9 +39,10 @@ from neurofmx.evaluation.metrics import MAIN, METRICS
 from neurofmx.evaluation.queries import read_queries
 from neurofmx.models import NeuroFMX, untrained, vocabulary_of
 from neurofmx.models.adapters import ADAPTERS, AdapterName, AdapterOptions, adapt
-from neurofmx.training.fit import Fit, FitParams, recipe
+from neurofmx.training.fit import Fit
 from neurofmx.training.inference import answers
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import FitParams, recipe
 from neurofmx.types import AlignedRecording, Intervals
 
 SCRATCH = "scratch"

@@ -15,7 +15,8 @@ from neurofmx.models.adapter_files import WEIGHTS, save_adapter
 from neurofmx.models.adapters import AdapterName, AdapterOptions, adapt
 from neurofmx.stages import base
 from neurofmx.stages.pretrain import CODE, TRAINED, spread, tracked_run
-from neurofmx.training.fit import Fit, FitParams, recipe
+from neurofmx.training.fit import Fit
+from neurofmx.training.recipe import FitParams, recipe
 from neurofmx.training.tracking import TrackerName
 
 STAGE = "adapt"

@@ -19,7 +19,8 @@ from neurofmx.stages import base
 from neurofmx.training import launch
 from neurofmx.training.configure import configure
 from neurofmx.training.curriculum import Curriculum
-from neurofmx.training.fit import Fit, FitParams, recipe
+from neurofmx.training.fit import Fit
+from neurofmx.training.recipe import FitParams, recipe
 from neurofmx.training.tracking import TrackerName, provenance, track, write_run
 
 STAGE = "pretrain"

@@ -11,18 +11,16 @@ import json
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from neurofmx.batches import Batch
-from neurofmx.config import Params, build
-from neurofmx.data.augment import AugmentParams
-from neurofmx.data.loader import Collator, Loader, LoaderParams
+from neurofmx.config import build
+from neurofmx.data.loader import Collator, Loader
 from neurofmx.data.order import window_seeds
 from neurofmx.data.plan import Plan, in_order
 from neurofmx.data.pool import Windows, by_dataset
@@ -32,122 +30,19 @@ from neurofmx.models.adapter_files import digest
 from neurofmx.objectives import OBJECTIVES, Objective
 from neurofmx.objectives.draws import Draws
 from neurofmx.training.checkpoints import Checkpoints
-from neurofmx.training.curriculum import Curriculum, CurriculumPhase
-from neurofmx.training.engines import Engine, EngineName, EngineParams
-from neurofmx.training.launch import LaunchParams, Stop
+from neurofmx.training.curriculum import Curriculum
+from neurofmx.training.engines import Engine
+from neurofmx.training.launch import Stop
 from neurofmx.training.lesson import Lesson, means
 from neurofmx.training.looks import left_unexplained
-from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.needs import checked
 from neurofmx.training.pace import Pace
 from neurofmx.training.progress import Progress, save_weights, write_history, write_text
+from neurofmx.training.recipe import FitParams
 from neurofmx.training.spread import ENGINES
-from neurofmx.training.weighting import WeightingName
 
 PROBLEMS = 5  # windows that could not be read whose reasons are kept; the others are counted
 Log = Callable[[dict[str, float], int], None]
-
-
-class CheckpointParams(Params):
-    """What is kept of a run while it goes on.
-
-    Attributes:
-        every: Steps between checkpoints.
-        keep: Best checkpoints, by the valid split, that are kept beside the last.
-        behind: Write while training goes on.
-        stop_at: Step at which the run is saved and left, to be gone on with; None is its end.
-        adopt: Go on from a checkpoint in the folder even if it was made with other parameters.
-    """
-
-    every: int = Field(50, ge=1)
-    keep: int = Field(1, ge=0)
-    behind: bool = True
-    stop_at: int | None = Field(None, ge=1)
-    adopt: bool = False
-
-
-class FitParams(Params):
-    """How long and for what a model is trained.
-
-    Attributes:
-        engine: Row of `ENGINES`.
-        launch: Processes and machines that it is spread over.
-        memory: What an engine may do to fit.
-        precision: Of products; bfloat16 is by autocast: weights, their gradients, losses and the
-            optimiser stay in float32.
-        epochs: Times that every train window is seen; the steps follow from it. Phases of a
-            curriculum share them out.
-        windows: Seen at most, whichever: as a large data set needs fewer epochs than a small one,
-            it gets as many as come nearest below, but at least one. None: no limit. Of several
-            data sets each is seen as often as it would be alone.
-        batch_size: Windows of a step at most, over all ranks; None where loader.tokens_per_step
-            says how large it is.
-        accumulate: Parts that each rank's windows of a step come in, so that they need less memory.
-        loader: How windows come to the model.
-        objectives: Weight of each row of `OBJECTIVES`; 0 leaves it out.
-        options: Options of objectives, by name.
-        weighting: How their losses become one; row of `WEIGHTINGS`.
-        phases: The curriculum; empty is one phase of everything.
-        valid_every: Steps between looks at the valid split; the best weights are kept.
-        checkpoint: What is kept while it goes on.
-        bad_steps: Steps that may be left out as their loss is no number, before the run stops.
-    """
-
-    engine: EngineName = "local"
-    launch: LaunchParams = LaunchParams()
-    memory: EngineParams = EngineParams()
-    precision: Literal["float32", "bfloat16"] = "float32"
-    epochs: int = Field(20, ge=1)
-    windows: int | None = Field(None, ge=1)
-    batch_size: int | None = Field(32, ge=1)
-    accumulate: int = Field(1, ge=1)
-    loader: LoaderParams = LoaderParams()
-    optimizer: OptimizerParams = OptimizerParams()
-    objectives: dict[str, float] = {"decode": 1.0, "masked": 0.1, "forecast": 0.1}
-    options: dict[str, dict[str, Any]] = {}
-    weighting: WeightingName = "fixed"
-    phases: list[CurriculumPhase] = []
-    valid_every: int = Field(50, ge=1)
-    checkpoint: CheckpointParams = CheckpointParams()
-    bad_steps: int = Field(10, ge=0)
-
-    def epochs_of(self, windows: int) -> int:
-        """Epochs over so many train windows of a data set."""
-        most = self.epochs if self.windows is None else self.windows // max(1, windows)
-        return max(1, min(self.epochs, most))
-
-    @property
-    def budget(self) -> dict[str, int | None]:
-        """How large a step is."""
-        return {"batch_size": self.batch_size, "tokens_per_step": self.loader.tokens_per_step}
-
-    @model_validator(mode="after")
-    def _usable(self) -> "FitParams":
-        if (self.batch_size is None) == (self.loader.tokens_per_step is None):
-            raise ValueError(
-                "give either batch_size (windows) or loader.tokens_per_step, and leave the other "
-                f"empty; they were {self.batch_size} and {self.loader.tokens_per_step}"
-            )
-        named = {n for phase in self.phases for n in phase.objectives}
-        unknown = sorted((set(self.objectives) | set(self.options) | named) - set(OBJECTIVES))
-        if unknown:
-            raise ValueError(
-                f"unknown objectives {', '.join(unknown)}; choose from {', '.join(OBJECTIVES)}"
-            )
-        for name, options in self.options.items():
-            build(OBJECTIVES[name].Config, options, f"options.{name}")
-        if self.engine == "local" and self.launch.many:
-            raise ValueError("launch asks for several processes, and the engine local is one alone")
-        return self
-
-
-def recipe(epochs: int, windows: int | None = None) -> FitParams:
-    """How all weights are trained, from their initial values or from pretrained ones."""
-    return FitParams(
-        epochs=epochs,
-        windows=windows,
-        optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
-        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
-    )
 
 
 class Fit:
@@ -192,7 +87,7 @@ class Fit:
         weights = seen if len(seen) > 1 else None
         self.curriculum = Curriculum(params.phases, epochs, params.objectives, weights)
         names = self.curriculum.names
-        self.teacher = self._checked(teacher, names)
+        self.teacher = checked(teacher, model, names)
         self.domains = {r: model.config.domains.index(d) for r, d in (domains or {}).items()}
         given, phases = params.loader, self.curriculum.windows
         self.plan = Plan(
@@ -402,36 +297,6 @@ class Fit:
         content += [n for n, p in self.model.named_parameters() if p.requires_grad]
         state = {k: v.detach().cpu().contiguous() for k, v in self.model.state_dict().items()}
         return hashlib.sha256("|".join(content).encode() + save(state)).hexdigest()
-
-    def _checked(self, teacher: NeuroFMX | None, names: list[str]) -> NeuroFMX | None:
-        """The teacher, if there is one and all that the objectives ask for is there."""
-        model = self.model
-        needs = {
-            "diffusion": (model.prior is not None, "model.prior ({} takes its defaults)"),
-            "codes": (bool(model.config.model.codes), "model.codes (64, say)"),
-        }
-        domains = (len(model.config.domains) > 1, "two domains or more (pretrain.domain)")
-        needs |= dict.fromkeys(("adversarial", "confusion", "mmd"), domains)
-        for name in set(names) & set(needs):
-            there, what = needs[name]
-            if not there:
-                raise UserError(
-                    f"the objective {name} needs {what}, which the model has not: give it, or give "
-                    "the objective the weight 0"
-                )
-        if (teacher is not None) != ("distill" in names):
-            raise UserError(
-                "the objective 'distill' and a teacher (pretrain.teacher) go together; give both "
-                f"or neither: objectives were {', '.join(names)}"
-            )
-        if teacher is None:
-            return None
-        if teacher.vocabulary != model.vocabulary or teacher.tasks != model.tasks:
-            raise UserError(
-                "the teacher knows other channels or tasks than the model that it is to teach: "
-                "pretrain it on the same windows (storage/tokenize) and recordings"
-            )
-        return teacher.eval().requires_grad_(False)
 
 
 class Done(NamedTuple):

@@ -13,7 +13,7 @@ from neurofmx.errors import UserError
 from neurofmx.evaluation import curves as kept
 from neurofmx.evaluation.few_shot import COLUMNS, FewShotEvaluator, FewShotParams
 from neurofmx.models import NeuroFMX
-from neurofmx.training.fit import FitParams
+from neurofmx.training.recipe import FitParams
 
 PARAMS = FewShotParams(
     shots=(2, 12),

@@ -13,9 +13,10 @@ from neurofmx.evaluation import BASELINES, BaselineParams, Prediction, Problem
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.queries import read_queries
 from neurofmx.evaluation.table import Scored, figures, picture, scores
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.inference import answers
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import FitParams
 from neurofmx.types import AlignedRecording, Events, Intervals, Samples
 
 TRIALS, STEPS = 120, 60  # samples from one trial to the next

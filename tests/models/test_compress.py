@@ -15,8 +15,9 @@ from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.adapters import adapt
 from neurofmx.models.compress import linear_maps, load_int8, prune, quantise, save_int8
 from neurofmx.objectives.distill import Distill
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import FitParams
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from neurofmx.errors import UserError
 from neurofmx.models import Known, NeuroFMX
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import adapt, base, pretrain
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import FitParams
 
 
 def test_a_recording_kept_for_adapt_changes_nothing_in_pretraining(tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from wholes import SIGNALS, objectives, prepared, reached, whole, windows
 from windows import recording, shards, tiny_model
 
 from neurofmx.training import engines
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
+from neurofmx.training.recipe import FitParams
 
 
 def refuses():

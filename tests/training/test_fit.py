@@ -16,9 +16,10 @@ from neurofmx.data.collate import Collator
 from neurofmx.data.loader import LoaderParams
 from neurofmx.errors import DataError, UserError
 from neurofmx.training.curriculum import CurriculumPhase
-from neurofmx.training.fit import CheckpointParams, Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.inference import answers, features
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import CheckpointParams, FitParams
 
 PARAMS = FitParams(
     epochs=2,

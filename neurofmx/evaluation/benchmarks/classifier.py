@@ -28,9 +28,10 @@ from neurofmx.evaluation.benchmarks.laid import KNOWN, laid
 from neurofmx.models import ModelParams, NeuroFMX, TaskSpec, untrained, vocabulary_of
 from neurofmx.models.adapters import AdapterName, adapt
 from neurofmx.training.configure import configure
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
 from neurofmx.training.inference import batches
 from neurofmx.training.optim import OptimizerParams
+from neurofmx.training.recipe import FitParams
 from neurofmx.types import AlignedRecording, Intervals, Samples, Signal
 
 RECORDING, TRIALS, TASK = "trials", "trials", "label"

@@ -19,7 +19,8 @@ from neurofmx.errors import DataError, UserError
 from neurofmx.evaluation.benchmarks import nlb
 from neurofmx.evaluation.benchmarks.nlb_trials import LAYOUTS, counts_of, layout_of, trials_of
 from neurofmx.models import untrained
-from neurofmx.training.fit import Fit, FitParams
+from neurofmx.training.fit import Fit
+from neurofmx.training.recipe import FitParams
 
 REASON = "the oracle is had by `pip install --no-deps nlb_tools`"
 evaluation = pytest.importorskip("nlb_tools.evaluation", reason=REASON)
