@@ -20,6 +20,7 @@ from neurofmx.config import Params
 from neurofmx.errors import UserError
 from neurofmx.models.neurofmx import Known, NeuroFMX, Vocabulary
 from neurofmx.tokenizers import Tokenizer
+from neurofmx.tokenizers.units import NEW
 
 # The projections of Mamba and of attention, and what is added to a residual stream.
 PROJECTIONS = r"(backbone|perceiver)\..*\b(in_proj|out_proj|to_query|to_key_value|out)"
@@ -162,12 +163,12 @@ def adapt(
 
 
 def rewire(model: NeuroFMX, vocabulary: Vocabulary) -> None:
-    """Give a model other channels: known ones keep their embeddings, the others go."""
+    """Give a trained model other channels: known ones keep their embeddings, the others go."""
     for name, tokenizer in model.tokenizers.items():
         units, new = cast(Tokenizer, tokenizer).units, vocabulary.get(name, Known([], []))
         old = set(units.keys)
         units.subset([key for key in new.keys if key in old])
-        units.extend(new.keys, new.regions)
+        units.extend(new.keys, new.regions, NEW)
 
 
 def view(model: NeuroFMX) -> NeuroFMX:

@@ -163,10 +163,14 @@ class NeuroFMX(nn.Module):
         units = {name: self._tokenizer(name).units for name in self.config.signals}
         return {name: Known(known.keys, known.regions) for name, known in units.items()}
 
-    def extend(self, vocabulary: Vocabulary) -> None:
-        """Give channels and regions embeddings; build the optimiser afterwards."""
+    def extend(self, vocabulary: Vocabulary, size: float = 1.0) -> None:
+        """Give channels and regions embeddings; build the optimiser afterwards.
+
+        Args:
+            size: Of new ones, see `Units.extend`.
+        """
         for name, known in vocabulary.items():
-            self._tokenizer(name).units.extend(known.keys, known.regions)
+            self._tokenizer(name).units.extend(known.keys, known.regions, size)
 
     def rows(
         self, signal: str, keys: Sequence[Key], regions: Sequence[str]

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 Key = tuple[str, int]  # owner (a recording, or what several share), channel
 GAIN, BIAS = 0.1, 0.02  # sizes of embeddings before training
+NEW = 0.1  # times that: of new units in a model that is trained, which would make much of noise
 WAVES = 8  # per axis
 LONGEST, SHORTEST = 32e-3, 250e-6  # m: a large brain, a cortical column
 
@@ -73,12 +74,16 @@ class Units(nn.Module):
         ids = [self._keys.get(key, 0) for key in keys]
         return ids, [self._regions.get(region, 0) for region in regions]
 
-    def extend(self, keys: Iterable[Key], regions: Iterable[str] = ()) -> None:
-        """Add units and regions; those already known keep their embeddings."""
+    def extend(self, keys: Iterable[Key], regions: Iterable[str] = (), size: float = 1.0) -> None:
+        """Add units and regions; those already known keep their embeddings.
+
+        Args:
+            size: Of new embeddings: 1 before training, `NEW` in a model that is trained.
+        """
         new = [key for key in dict.fromkeys(keys) if key not in self._keys]
         places = [name for name in dict.fromkeys(regions) if name and name not in self._regions]
-        _grow(self.gain, GAIN * torch.randn(len(new), self.width))
-        _grow(self.bias, BIAS * torch.randn(len(new), self.width))
+        _grow(self.gain, size * GAIN * torch.randn(len(new), self.width))
+        _grow(self.bias, size * BIAS * torch.randn(len(new), self.width))
         _grow(self.region, torch.zeros(len(places), 2 * self.width))
         self._name(_numbered([*self._keys, *new]), _numbered([*self._regions, *places]))
 
@@ -153,7 +158,7 @@ class Places(Units):
         super().__init__(width)
         Units.extend(self, [("", place) for place in range(n_places)])
 
-    def extend(self, keys: Iterable[Key], regions: Iterable[str] = ()) -> None:
+    def extend(self, keys: Iterable[Key], regions: Iterable[str] = (), size: float = 1.0) -> None:
         """Add regions; places stay as they are."""
         super().extend((), regions)
 

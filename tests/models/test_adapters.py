@@ -151,6 +151,13 @@ def test_channels_that_both_know_keep_their_embeddings(core):
     assert len(adapted.tokenizers["lfp"].units) == 0
 
 
+def test_new_channels_begin_small_where_a_model_is_trained(core):
+    """It makes much of an embedding, and would fit few windows by what was drawn for them."""
+    new = adapt(core, NEW, "unit_id", seed=1).tokenizers["spikes"].units.gain.weight[1:]
+    before = core.tokenizers["spikes"].units.gain.weight[1:]
+    assert 0 < new.std() < 0.2 * before.std()
+
+
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_saved_alone_and_loaded_it_answers_bit_equally(made, core, name, tmp_path):
     options = AdapterOptions(rank=2, width=4)
