@@ -41,8 +41,7 @@ from neurofmx.models import NeuroFMX, untrained, vocabulary_of
 from neurofmx.models.adapters import ADAPTERS, AdapterName, AdapterOptions, adapt
 from neurofmx.training.fit import Fit
 from neurofmx.training.inference import answers
-from neurofmx.training.optim import OptimizerParams
-from neurofmx.training.recipe import FitParams, recipe
+from neurofmx.training.recipe import FitParams, adapting, recipe
 from neurofmx.types import AlignedRecording, Intervals
 
 SCRATCH = "scratch"
@@ -73,7 +72,7 @@ class FewShotParams(Params):
     draws: int = Field(10, ge=1)
     seeds: int = Field(5, ge=1)
     methods: tuple[str, ...] = ("ridge", "logistic", SCRATCH, "head", "unit_id", "lora", "full")
-    fit: FitParams = FitParams(epochs=30, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
+    fit: FitParams = adapting(epochs=30)
     whole: FitParams = recipe(epochs=30)
     baselines: BaselineParams = BaselineParams()
     options: AdapterOptions = AdapterOptions()

@@ -16,7 +16,7 @@ from neurofmx.models.adapters import AdapterName, AdapterOptions, adapt
 from neurofmx.stages import base
 from neurofmx.stages.pretrain import CODE, TRAINED, spread, tracked_run
 from neurofmx.training.fit import Fit
-from neurofmx.training.recipe import FitParams, recipe
+from neurofmx.training.recipe import FitParams, adapting
 from neurofmx.training.tracking import TrackerName
 
 STAGE = "adapt"
@@ -33,9 +33,9 @@ class Params(StageParams):
         track: Rows of `TRACKERS`.
     """
 
-    adapter: AdapterName = "full"
+    adapter: AdapterName = "unit_id"
     options: AdapterOptions = AdapterOptions()
-    fit: FitParams = recipe(epochs=50)
+    fit: FitParams = adapting(epochs=50)
     threads: int = Field(1, ge=1)
     track: list[TrackerName] = ["mlflow"]
 

@@ -108,6 +108,11 @@ class FitParams(Params):
         return self
 
 
+def adapting(epochs: int) -> FitParams:
+    """How an adapter is trained, on a core that stays as it is."""
+    return FitParams(epochs=epochs, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
+
+
 def recipe(epochs: int, windows: int | None = None) -> FitParams:
     """How all weights are trained, from their initial values or from pretrained ones."""
     return FitParams(
