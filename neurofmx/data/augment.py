@@ -35,9 +35,9 @@ class AugmentParams(Params):
             (Neverova et al. 2015, ModDrop, arXiv:1501.00102).
         channel_dropout: Share of the units or channels of each signal that are left out, never
             all (Azabou et al. 2023, POYO, arXiv:2310.16046).
-        anonymous: Share of windows whose units lose their ids, so that the vocabulary's row for
-            unknown ones, regions and positions have to serve (Gal & Ghahramani 2016, dropout of
-            embeddings, arXiv:1512.05287).
+        anonymous: Share of windows whose channels lose their ids where a region or a position is
+            known of them, so that this has to serve (Gal & Ghahramani 2016, dropout of embeddings,
+            arXiv:1512.05287).
         time_masks: Stretches that are masked in each sampled signal. Events have no mask in time:
             to take some away would claim silence.
         time_mask: Longest such stretch (s); together they never take more than half.
@@ -121,13 +121,14 @@ class _Sampled:
     mask: Bool[ndarray, " time"]
     ids: Int[ndarray, " channel"]
     channel_mask: Bool[ndarray, " channel"]
+    placed: Bool[ndarray, " channel"]
 
     @classmethod
     def of(cls, signal: SignalBatch, row: int) -> "_Sampled":
         mask, channel_mask = _row(signal.mask, row), _row(signal.channel_mask, row)
         t, c = _extent(mask), _extent(channel_mask)
         values, ids = _row(signal.values, row)[:t, :c], _row(signal.channel_ids, row)[:c]
-        return cls(values, signal.dt, mask[:t], ids, channel_mask[:c])
+        return cls(values, signal.dt, mask[:t], ids, channel_mask[:c], _placed(signal, row)[:c])
 
     def drop(self, channels: Bool[ndarray, " channel"]) -> None:
         """Leave channels out."""
@@ -149,6 +150,7 @@ class _Events:
     mask: Bool[ndarray, " event"]
     ids: Int[ndarray, " channel"]
     channel_mask: Bool[ndarray, " channel"]
+    placed: Bool[ndarray, " channel"]
 
     @classmethod
     def of(cls, events: EventBatch, row: int) -> "_Events":
@@ -156,7 +158,8 @@ class _Events:
         columns = [_row(column, row) for column in given if column is not None]
         mask, channel_mask = _row(events.mask, row), _row(events.channel_mask, row)
         c, duration = _extent(channel_mask), float(events.duration[row])
-        return cls(columns, duration, mask, _row(events.channel_ids, row)[:c], channel_mask[:c])
+        ids, placed = _row(events.channel_ids, row)[:c], _placed(events, row)[:c]
+        return cls(columns, duration, mask, ids, channel_mask[:c], placed)
 
     @property
     def times(self) -> Float[ndarray, " event"]:
@@ -228,7 +231,7 @@ def _change(
         _drop_signals(window, params.modality_dropout, draw)
     if params.anonymous and draw("anonymous").random() < params.anonymous:
         for either in window.signals.values():
-            either.ids[:] = 0
+            either.ids[either.placed] = 0
 
 
 def _warp(window: _Window, share: float, draw: Draw, counts: Collection) -> None:
@@ -301,6 +304,16 @@ def _copied(thing: Any) -> Any:
     return dataclasses.replace(
         thing, **{name: x.clone() for name, x in vars(thing).items() if isinstance(x, Tensor)}
     )
+
+
+def _placed(signal: SignalBatch | EventBatch, row: int) -> Bool[ndarray, " channel"]:
+    """Whether it is known where a channel lies."""
+    known = np.zeros(signal.channel_ids.shape[1], bool)
+    if signal.regions is not None:
+        known |= _row(signal.regions, row) > 0
+    if signal.positions is not None:
+        known |= np.isfinite(_row(signal.positions, row)).all(-1)
+    return known
 
 
 def _row(tensor: Tensor, row: int) -> ndarray:

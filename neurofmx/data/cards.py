@@ -74,6 +74,9 @@ class SignalCard(Params):
         same: Regular expression on the ids of recordings: those in which it finds the same text
             have the same channels, by their labels (electrodes of one montage, cells that are
             followed over days); '' is all recordings, None none.
+        region: Column of its units or channels that says where each lies, or `label`: their own
+            names, of electrodes that everybody wears alike; None takes the first column that is
+            known to name a region.
         input: False for what the model must never see (a target, a table).
     """
 
@@ -94,6 +97,7 @@ class SignalCard(Params):
     position_unit: Literal["um", "mm", "m"] = "um"
     tokenizer: str | None = None
     same: str | None = None
+    region: str | None = None
     input: bool = True
 
     @model_validator(mode="after")

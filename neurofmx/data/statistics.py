@@ -16,6 +16,7 @@ from neurofmx.data import windows
 from neurofmx.data.cards import Card
 from neurofmx.data.inputs import Occurred, Sampled, rate_of
 from neurofmx.data.tasks import CircularTask, LabelTask
+from neurofmx.errors import DataError
 from neurofmx.signal.bins import stabilised
 from neurofmx.signal.spectra import mel_edges
 from neurofmx.types import POSITION, REGION, AlignedRecording, Events, Samples
@@ -33,6 +34,7 @@ REGIONS = (
     "structure",
 )
 ROUNDING = 1e-12  # of the squared mean
+LABEL = "label"  # in place of a column: the channel's own name
 UNKNOWN = ("", "unknown", "nan", "none", "n/a", "na", "null")
 
 
@@ -132,14 +134,29 @@ class ChannelStatistics:
         """Label of each channel, and regions and positions."""
         signal, tokenizer = self.recording.signals[name], self._about[name]["tokenizer"]
         if isinstance(signal, Events):
-            return labels_of(signal.units, len(signal.units)), _places(signal.units)
+            return self._placed(name, signal.units, len(signal.units))
         assert isinstance(signal, Samples), "a table is no input"
         if tokenizer == "audio":
             mel, rate = self._card.signals[name].mel, rate_of(signal)
             edges = mel_edges(mel.bands, mel.low, mel.high or rate / 2)
             return [f"{centre:.0f} Hz" for centre in edges[1:-1]], _places(pd.DataFrame())
-        labels = labels_of(signal.channels, signal.values.shape[1])
-        return labels, _places(signal.channels if tokenizer != "image" else pd.DataFrame())
+        if tokenizer == "image":
+            return labels_of(signal.channels, signal.values.shape[1]), _places(pd.DataFrame())
+        return self._placed(name, signal.channels, signal.values.shape[1])
+
+    def _placed(self, name: str, table: pd.DataFrame, n: int) -> tuple[list[str], dict[str, Any]]:
+        """Labels and places of n channels, their regions from where the card says."""
+        labels, column = labels_of(table, n), self._card.signals[name].region
+        if column in (None, LABEL):
+            regions = None if column is None else labels
+        elif column in table:
+            regions = [str(word) for word in table[column]]
+        else:
+            raise DataError(
+                f"signal {name}: its region is to be the column {column!r}, and its channels have "
+                f"{', '.join(table) or 'no columns'}; name one of those in the card, or {LABEL!r}"
+            )
+        return labels, _places(table, regions)
 
 
 def mean_counts(
@@ -191,12 +208,14 @@ def labels_of(table: pd.DataFrame, n: int) -> list[str]:
     return [str(name) for name in (range(n) if column is None else table[column])]
 
 
-def _places(table: pd.DataFrame) -> dict[str, Any]:
-    """`region`, from the first column of text that names it, and `x`, `y`, `z` (m)."""
+def _places(table: pd.DataFrame, regions: list[str] | None = None) -> dict[str, Any]:
+    """`region`, else from the first column of text that names it, and `x`, `y`, `z` (m)."""
     found: dict[str, Any] = {"region": "", "x": np.nan, "y": np.nan, "z": np.nan}
     texts = [name for name in REGIONS if name in table and table[name].dtype.kind == "O"]
-    if texts:
-        words = [str(word).strip() for word in table[texts[0]]]
+    if regions is None and texts:
+        regions = [str(word) for word in table[texts[0]]]
+    if regions is not None:
+        words = [word.strip() for word in regions]
         found["region"] = ["" if word.lower() in UNKNOWN else word for word in words]
     for axis, column in zip("xyz", POSITION, strict=True):
         if column in table:

@@ -22,6 +22,6 @@ def vocabulary_of(shards: Windows, recordings: Collection[str]) -> Vocabulary:
     """Channels of some recordings and the regions that they lie in, by signal."""
     table = shards.channels[shards.channels["recording"].isin(list(recordings))]
     return {
-        str(name): Known(keys(rows), sorted(set(rows["region"]) - {""}))
+        str(name): Known(keys(rows), [r for r in dict.fromkeys(rows["region"]) if r])
         for name, rows in table.groupby("signal")
     }

@@ -101,7 +101,7 @@ class LFPTokenizer(Tokenizer):
         known = super().embeddings(signal)
         if not self.config.sources:
             return known
-        mix = mixtures(signal.channel_ids, self.config.sources)
+        mix = mixtures(signal.channel_ids, self.config.sources, signal.regions)
         return known._replace(mix=mix * signal.channel_mask[..., None])
 
     def joint(

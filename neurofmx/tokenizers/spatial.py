@@ -158,13 +158,18 @@ def _solved(
 
 
 def mixtures(
-    ids: Int[Tensor, "batch channel"], sources: int
+    ids: Int[Tensor, "batch channel"],
+    sources: int,
+    regions: Int[Tensor, "batch channel"] | None = None,
 ) -> Float[Tensor, "batch channel source"]:
     """How channels enter few mixtures: up to as many one each, then of both signs in turn.
 
     Args:
         ids: Rows of the vocabulary; those of a recording follow each other.
+        regions: Rows of the regions, which serve for a channel that is not known.
     """
+    if regions is not None:
+        ids = torch.where(ids > 0, ids, regions)
     place = (ids - 1).clamp(min=0)
     sign = 1.0 - 2.0 * (place.div(sources, rounding_mode="floor") % 2)
     return F.one_hot(place % sources, sources) * sign[..., None]

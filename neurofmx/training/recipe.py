@@ -119,5 +119,5 @@ def recipe(epochs: int, windows: int | None = None) -> FitParams:
         epochs=epochs,
         windows=windows,
         optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
-        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2)),
+        loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2, anonymous=0.2)),
     )

@@ -62,7 +62,7 @@ def batch(*windows: dict, pad: int = 0) -> Batch:
 
     def units(numbers: list[int]) -> dict:
         ids = padded([10 + np.arange(k) for k in numbers], torch.int64)
-        return {"channel_ids": ids, "channel_mask": ids > 0}
+        return {"channel_ids": ids, "channel_mask": ids > 0, "regions": (ids > 0).long()}
 
     t0 = torch.arange(n, dtype=torch.float64)
     signals = {
@@ -172,10 +172,16 @@ def test_units_are_left_out_with_their_events_and_the_others_keep_theirs():
         )
 
 
-def test_anonymous_windows_lose_the_ids_of_all_their_units():
+def test_anonymous_windows_lose_the_ids_of_all_channels_whose_place_is_known():
     n = 400
-    found = augment(batch(*[window()] * n), AugmentParams(anonymous=0.25), range(n))
-    either = [*found.signals.values(), *found.events.values()]
+    given = batch(*[window()] * n)
+    counts, spikes = given.signals["counts"], given.events["spikes"]
+    given.signals["counts"] = dataclasses.replace(counts, regions=None)
+    places = torch.zeros(*spikes.channel_ids.shape, 3)
+    given.events["spikes"] = dataclasses.replace(spikes, regions=None, positions=places)
+    found = augment(given, AugmentParams(anonymous=0.25), range(n))
+    assert torch.equal(found.signals["counts"].channel_ids, counts.channel_ids)
+    either = [found.signals["lfp"], found.events["spikes"]]
     lost = torch.stack([(s.channel_ids == 0).all(1) for s in either])
     assert torch.equal(lost.any(0), lost.all(0))
     assert lost.float().mean() == pytest.approx(0.25, abs=0.06)

@@ -170,7 +170,14 @@ def test_every_kind_of_recording_has_a_tokenizer(modality):
 
 def test_every_key_of_a_signal_belongs_to_the_stage_that_reads_it():
     # A key that ingest or align reads but does not hash would leave old results in place.
-    cut_by = {"input", "tokenizer", "grid", "mel", "same"}  # tokenize hashes the whole card
+    cut_by = {
+        "input",
+        "tokenizer",
+        "grid",
+        "mel",
+        "same",
+        "region",
+    }  # tokenize hashes the whole card
     hashed = {*ingest.READ_FROM_CARD, *align.READ_FROM_CARD}
 
     assert hashed | cut_by == set(SignalCard.model_fields)

@@ -9,6 +9,7 @@ from windows import card, recording
 
 from neurofmx.data import windows
 from neurofmx.data.statistics import ChannelStatistics, Moments, join_tasks
+from neurofmx.errors import DataError
 from neurofmx.types import AlignedRecording, Events, Samples
 
 SIGNALS = card().model_dump()["signals"]
@@ -119,6 +120,19 @@ def test_the_region_of_a_unit(columns, regions):
 
     assert rows["region"].tolist() == regions
     assert rows["label"].tolist() == ["7", "8"]
+
+
+@pytest.mark.parametrize(("column", "regions"), [("label", ["E1", "E2"]), ("side", ["left", ""])])
+def test_a_card_says_what_the_region_is(column, regions):
+    electrodes = {"label": ["E1", "E2"], "side": ["left", "unknown"], "location": ["arm", "arm"]}
+    emg = Samples(np.zeros((2500, 2)), "V", 50.0, channels=pd.DataFrame(electrodes), modality="emg")
+    assert only("more", emg, "emg", region=column)["region"].tolist() == regions
+
+
+def test_a_region_that_is_no_column_is_told():
+    emg = Samples(np.zeros((2500, 2)), "V", 50.0, modality="emg")
+    with pytest.raises(DataError, match=r"'side'.*no columns"):
+        only("more", emg, "emg", region="side")
 
 
 def test_the_position_of_a_channel_is_what_the_reader_made_of_it():

@@ -91,6 +91,12 @@ def test_channels_that_never_move_are_told_as_finite_numbers():
     assert np.isfinite(told(x)).all()
 
 
+def test_channels_that_are_not_known_enter_as_those_of_their_region():
+    ids, regions = torch.tensor([[9, 0, 0]]), torch.tensor([[0, 2, 3]])
+    mix = mixtures(ids, K, regions)[0]
+    assert mix.tolist() == torch.eye(K)[[(9 - 1) % K, 1, 2]].tolist()
+
+
 def test_many_channels_share_mixtures_with_both_signs():
     mix = mixtures(torch.arange(1, 12)[None], K)[0]
     assert mix[:4].tolist() == torch.eye(4).tolist()
