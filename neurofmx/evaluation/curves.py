@@ -18,6 +18,7 @@ from neurofmx.evaluation.few_shot import COLUMNS, ZERO_SHOT, FewShotEvaluator
 
 EVERY = 15.0  # s between two writings of the table
 QUANTILES = (0.1, 0.9)
+FLOOR = -0.25  # of an axis of R²: what is far worse than the mean would hide what is better
 
 
 def curves(
@@ -82,7 +83,15 @@ def picture(table: pd.DataFrame) -> go.Figure:
                 col=1,
             )
             told.add(method)
-        figure.update_yaxes(title=rows["metric"].iloc[0], row=number, col=1)
+        metric, means = rows["metric"].iloc[0], rows.groupby(["method", "shots"])["value"].mean()
+        figure.update_yaxes(title=metric, row=number, col=1)
+        lost = means[means < FLOOR] if metric == "r2" else means[:0]
+        if len(lost):
+            figure.update_yaxes(range=[FLOOR, 1.0], row=number, col=1)
+            said = [f"{method} at {shots} shots: {x:.2f}" for (method, shots), x in lost.items()]
+            below = {"text": "below: " + ", ".join(said), "showarrow": False, "y": FLOOR, "x": 0}
+            below |= {"yanchor": "bottom", "xanchor": "left", "xref": "x domain"}
+            figure.add_annotation(**below, row=number, col=1)
         ticks = {"tickvals": shots, "ticktext": shots}
         figure.update_xaxes(title="labelled shots", type="log", row=number, col=1, **ticks)
     figure.update_layout(template="plotly_white", height=360 * len(panels))

@@ -125,3 +125,13 @@ def test_curves_go_on_from_the_rows_that_are_there(evaluator, curves, tmp_path, 
     assert names == {"ridge", "logistic", "scratch", "unit_id", "zero_shot"}
     shown = [trace.name for trace in kept.picture(found).data if trace.showlegend]
     assert sorted(shown) == sorted(names)  # each once
+
+
+def test_what_is_far_worse_than_the_mean_does_not_hide_the_others():
+    about = {"task": "place", "recording": "a", "metric": "r2"}
+    told = [("zero_shot", 0, -2.6), ("unit_id", 1, 0.8), ("unit_id", 3, 0.9)]
+    table = pd.DataFrame([about | {"method": m, "shots": k, "value": x} for m, k, x in told])
+    figure = kept.picture(table)
+    assert figure.layout.yaxis.range == (kept.FLOOR, 1.0)
+    assert "zero_shot at 0 shots: -2.60" in figure.layout.annotations[-1].text
+    assert kept.picture(table[table["method"] == "unit_id"]).layout.yaxis.range is None
