@@ -21,6 +21,7 @@ from neurofmx.errors import UserError
 from neurofmx.modalities import MODALITIES
 
 FOLDER = Path("datasets")
+LABEL = "label"  # of `SignalCard.region`, in place of a column: the channel's own name
 
 
 class Mel(Params):
@@ -123,6 +124,11 @@ class SignalCard(Params):
         except re.error as error:
             raise ValueError(f"same is no regular expression: {error}") from error
         return same
+
+    @property
+    def comparable(self) -> bool:
+        """Whether channels of one label are alike in some recordings."""
+        return self.same is not None or self.region == LABEL
 
     def shared(self, recording: str) -> str | None:
         """What this recording's channels have in common with others'; None: they are its own."""

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Real
 from numpy import ndarray
 
 from neurofmx.data import windows
-from neurofmx.data.cards import Card
+from neurofmx.data.cards import LABEL, Card
 from neurofmx.data.inputs import Occurred, Sampled, rate_of
 from neurofmx.data.tasks import CircularTask, LabelTask
 from neurofmx.errors import DataError
@@ -34,7 +34,6 @@ REGIONS = (
     "structure",
 )
 ROUNDING = 1e-12  # of the squared mean
-LABEL = "label"  # in place of a column: the channel's own name
 UNKNOWN = ("", "unknown", "nan", "none", "n/a", "na", "null")
 
 

@@ -1,7 +1,8 @@
 """Several recordings as one, one behind the other: how baselines see another session or person.
 
 A recording that is tested as a whole has no train part of its own. What a simple method can be
-fitted to are the recordings that are trained on and have the same channels (`same` in the card).
+fitted to are the recordings that are trained on and have the same channels (`same` in the card) or,
+where there are none, electrodes that everybody wears alike (`region: label`).
 Laid behind each other on one clock, with gaps between them and only the channels that all of them
 have, they are a recording like any other, and every baseline works on it as it is.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from neurofmx.data.cards import Card
+from neurofmx.data.cards import LABEL, Card
 from neurofmx.data.shards import Shards
 from neurofmx.data.statistics import labels_of
 from neurofmx.data.tasks import SampledTask
@@ -47,14 +48,16 @@ class Pooled:
 
 
 def partners(recording: str, card: Card, shards: Shards) -> list[str]:
-    """Recordings that are trained on and have the same channels in some input; in order."""
-    shared = {n: s.shared(recording) for n, s in card.inputs.items() if s.same is not None}
-    return [
-        other
-        for other in shards.recordings.labels
-        if card.pretrains(other)
-        and any(card.inputs[n].shared(other) == key for n, key in shared.items() if key)
-    ]
+    """Recordings that are trained on and have the same channels in some input; in order.
+
+    Of a person of whom there are none, those of everybody who wears the same electrodes.
+    """
+    inputs = card.inputs
+    shared = {n: s.shared(recording) for n, s in inputs.items() if s.same is not None}
+    trained = [other for other in shards.recordings.labels if card.pretrains(other)]
+    same = [r for r in trained if any(inputs[n].shared(r) == k for n, k in shared.items() if k)]
+    alike = trained if any(s.region == LABEL for s in inputs.values()) else []
+    return same or alike
 
 
 def pooled(recordings: Sequence[AlignedRecording], card: Card, task: str) -> Pooled:
@@ -71,7 +74,7 @@ def pooled(recordings: Sequence[AlignedRecording], card: Card, task: str) -> Poo
     columns = {
         n: _common([_labels(r.signals[n]) for r in recordings])
         for n in names
-        if n in card.inputs and card.inputs[n].same is not None
+        if n in card.inputs and card.inputs[n].comparable
     }
     signals: dict[str, Signal] = {}
     for name in names:

@@ -60,6 +60,19 @@ def test_partners_are_trained_on_and_have_the_same_channels(made):
     assert partners("a-2", SPEC, made) == ["a-1"]
 
 
+def test_where_nobody_has_the_same_channels_those_worn_alike_serve(made):
+    worn = {name: SAME[name] | {"same": "^[ab]-[1]", "region": "label"} for name in SAME}
+    spec = card(signals=SIGNALS | worn, split={"test_on": ["a-2"], "guard": 0.0, "by": "trial"})
+    assert partners("a-2", spec, made) == ["a-1", "b-1"]
+    bare = {name: SIGNALS[name] | {"same": "^[ab]-[1]"} for name in SAME}
+    assert (
+        partners(
+            "a-2", spec.model_copy(update={"signals": card(signals=SIGNALS | bare).signals}), made
+        )
+        == []
+    )
+
+
 def test_shared_units_are_found_by_their_labels(days):
     whole = pooled([days["a-1"], days["a-2"]], SPEC, "velocity")
     spikes = whole.recording.signals["spikes"]
