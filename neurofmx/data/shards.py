@@ -152,10 +152,22 @@ class Shards:
     @cached_property
     def name(self) -> str:
         """Of the data set, or of the folder where no stage has signed it."""
+        return self._signed.get("dataset", str(self.folder).rstrip("/").rpartition("/")[2])
+
+    @cached_property
+    def trained_on(self) -> list[str]:
+        """Recordings with a train part that the card does not keep for adapt."""
+        codes, labels = self.recordings
+        there = {labels[code] for code in np.unique(codes[self.positions("train")])}
+        return [r for r in labels if r in there and r not in self._signed.get("adapt", ())]
+
+    @cached_property
+    def _signed(self) -> dict[str, Any]:
+        """What the stage left of the whole; nothing where there was no stage."""
         try:
-            return json.loads(self._files.whole("manifest.json"))["dataset"]
+            return json.loads(self._files.whole("manifest.json"))
         except FileNotFoundError:
-            return str(self.folder).rstrip("/").rpartition("/")[2]
+            return {}
 
     @cached_property
     def index_hash(self) -> str:

@@ -14,7 +14,6 @@ from neurofmx.data.cards import load_card
 from neurofmx.data.shards import Shards
 from neurofmx.models import NeuroFMX, vocabulary_of
 from neurofmx.stages import base
-from neurofmx.tokenizers.units import NEW
 from neurofmx.training.online import WAYS, OnlineParams, Row, Stream
 from neurofmx.training.pace import Pace
 
@@ -86,7 +85,7 @@ def _new(recording: str, shards: Shards, seed: int) -> NeuroFMX:
     """
     model = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
     torch.manual_seed(seed)
-    model.extend(vocabulary_of(shards, [recording]), NEW)
+    model.extend(vocabulary_of(shards, [recording]))
     return model
 
 

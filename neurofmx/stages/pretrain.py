@@ -53,7 +53,8 @@ class Params(StageParams):
         fit: How long and for what it is trained.
         threads: Threads of the processor for training; the result depends on it in the last bits.
         beside: Folders or URLs of other data sets' windows (a kept `storage/tokenize`) that are
-            trained on too; `fit.phases` weighs them.
+            trained on too, but for what their cards keep for adapt or for test; `fit.phases`
+            weighs them.
         start: Folder of a pretrained model to begin from, a kept `storage/pretrain` of equal sizes.
         teacher: Folder of a pretrained model to learn from by the objective `distill`: a kept
             `storage/pretrain` of a larger size, made from the same windows.
@@ -92,8 +93,8 @@ def train(params: Params) -> None:
     others = [Shards(other, cache_mb) for other in params.beside]
     chosen = Shards(base.STORAGE / "tokenize", cache_mb)
     shards = Pool([chosen, *others]) if others else chosen
-    recordings = [*own, *(r for other in others for r in other.recordings.labels)]
-    beside = {r: other.name for other in others for r in other.recordings.labels}
+    beside = {r: other.name for other in others for r in other.trained_on}
+    recordings = [*own, *beside]
     datasets = dict.fromkeys(own, chosen.name) | beside
     domains = datasets if params.domain == "dataset" else {r: r for r in recordings}
     config = configure(shards, params.model)

@@ -78,9 +78,8 @@ def run(params: Params) -> None:
             "tokens": int(shards.tokens.sum(dtype=int)),
             "shards": sum(name.endswith(".tar") for name in hashes),
         }
-        base.write_manifest(
-            STAGE, params.dataset, made, files=hashes, quarantined=base.rejected(statuses)
-        )
+        about = {"quarantined": base.rejected(statuses), "adapt": card.adapt}
+        base.write_manifest(STAGE, params.dataset, made, files=hashes, **about)
 
 
 def cut_recording(path: Path, key: str, name: str, card: Card) -> None:

@@ -16,7 +16,7 @@ from neurofmx.training.engines import Engine
 def left_unexplained(
     engine: Engine,
     collate: Collator,
-    steps: Sequence[Integer[ndarray, " window"]],
+    steps: Sequence[Integer[ndarray, " _window"]],
     note: Callable[[list[str]], None] = lambda skipped: None,
 ) -> float:
     """Mean over tasks of what is unexplained: 0 is perfect, 1 the train mean or a blind guess.

@@ -135,7 +135,11 @@ def test_recordings_that_share_channels_are_known_by_what_the_model_was_trained_
 def test_data_sets_beside_are_trained_on_too(tmp_path, monkeypatch):
     project(tmp_path / "p", monkeypatch, 1)
     other = tmp_path / "other"
-    shards(other, [recording("c", seed=7, units=5)], card())
+    kept = [recording(name, seed=7, units=5) for name in ("adapted-to", "tested")]
+    spec = card(split=card().model_dump()["split"] | {"test_on": ["tested"]})
+    shards(other, [recording("c", seed=7, units=5), *kept], spec)
+    signed = {"dataset": "other", "adapt": ["adapted-to"]}
+    (other / "manifest.json").write_text(json.dumps(signed))
     pretrain.run(pretrain.Params(dataset="made", model=MODEL, fit=FIT, beside=[str(other)]))
     assert {r for r, _ in pretrained().vocabulary["spikes"].keys} == {"a", "c"}
     assert base.read_manifest("pretrain")["recordings"] == ["a"]
