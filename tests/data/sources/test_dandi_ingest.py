@@ -7,7 +7,7 @@ import pytest
 import yaml
 from archive import DANDISET, PUBLISHED, serve
 
-from neurofmx import cli
+from neurofmx.cli import files
 from neurofmx.data import store
 from neurofmx.errors import UserError
 from neurofmx.stages import base, ingest
@@ -37,7 +37,7 @@ def project(archive, tmp_path, monkeypatch):
     card = {"name": "x", "title": "x", "licence": "CC0 1.0", "source": source}
     card |= {"signals": SIGNALS, "tasks": {}}
     Path("datasets/x.yaml").write_text(yaml.safe_dump(card))
-    cli.resolve("x")
+    files.resolve("x")
     return tmp_path
 
 
@@ -45,8 +45,8 @@ def ingested(access: str) -> dict[str, bytes]:
     """What ingest writes with nothing there before, by name; streaming keeps its cache."""
     shutil.rmtree(base.folder("ingest"))
     ingest.run(ingest.Params(dataset="x", workers=1, access=access))
-    files = [path for path in base.folder("ingest").rglob("*") if path.is_file()]
-    return {p.as_posix(): p.read_bytes() for p in files if p.name not in base.MEASUREMENTS}
+    written = [path for path in base.folder("ingest").rglob("*") if path.is_file()]
+    return {p.as_posix(): p.read_bytes() for p in written if p.name not in base.MEASUREMENTS}
 
 
 def test_downloaded_and_streamed_recordings_are_equal_to_the_byte(project):

@@ -10,7 +10,7 @@ from alf import SESSION, SPIKES, real_trials, write_session
 from one import params
 from one.alf.cache import make_parquet_db
 
-from neurofmx import cli
+from neurofmx.cli import files
 from neurofmx.data import store
 from neurofmx.data.digests import file_digest
 from neurofmx.data.sources.ibl import IblSource
@@ -127,7 +127,7 @@ def test_a_session_becomes_one_recording(cache, tmp_path, monkeypatch):
     Path("datasets").mkdir()
     source = {"kind": "ibl", "path": "one"}
     Path("datasets/x.yaml").write_text(yaml.safe_dump(CARD | {"source": source}))
-    cli.resolve("x")
+    files.resolve("x")
     ingest.run(ingest.Params(dataset="x", workers=1))
     recording = store.read(Path("storage/ingest/CSHL046_2020-06-20_002.zarr"))
 
