@@ -47,11 +47,10 @@ class PopT(nn.Module):
 
     def attention(self, population: Population) -> Float[Tensor, "batch token seed channel"]:
         """Weight of each channel in each seed's answer."""
-        p = population
-        by_feature = einsum(self.seeds, p.mixing, p.gain, "k w, r w, b c w -> b c k r")
+        p, seeds = population, self.seeds / self.seeds.shape[-1] ** 0.5
+        by_feature = einsum(seeds, p.mixing, p.gain, "k w, r w, b c w -> b c k r")
         scores = einsum(p.features, by_feature, "b t c r, b c k r -> b t k c")
-        by_channel = einsum(self.seeds, p.bias, "k w, b c w -> b k c")
-        scores = (scores + by_channel[:, None]) / self.seeds.shape[-1] ** 0.5
+        scores = scores + einsum(seeds, p.bias, "k w, b c w -> b k c")[:, None]
         shown = p.mask[:, :, None, :]
         # A finite floor, so that a window without channels gives zeros and not NaN.
         floor = torch.finfo(scores.dtype).min

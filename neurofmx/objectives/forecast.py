@@ -59,10 +59,10 @@ class Forecast(Objective):
         """Deviances, with the same weights."""
         found = {}
         for name, ahead in batch.horizons.items():
-            told, cells = output.heads[f"forecast.{name}"], batch.cells[name]
+            told, cells = output.heads[f"forecast.{name}"].unbind(1), batch.cells[name]
             sums = [
-                summed(deviance(told[:, k], cells, n, self.config.huber), later(cells, n))
-                for k, n in enumerate(ahead)
+                summed(deviance(one, cells, n, self.config.huber), later(cells, n))
+                for one, n in zip(told, ahead, strict=True)
             ]
             found[name] = (torch.stack(sums) * self._weights(ahead, sums[0])).sum()
         return found

@@ -69,8 +69,10 @@ class Population:
         if channels <= seeds * features:
             return einsum(weight, self.held(), "b t k c, b t c w -> b t k w")
         # Sum over channels first: (b, t, k, r, c) is smaller than (b, t, c, w) by about w / k r.
-        described = rearrange(self.features, "b t c r -> b t 1 r c") * weight[:, :, :, None]
-        mixed = einsum(described, self.gain, "b t k r c, b c w -> b t k r w")
+        # Laid out as it is multiplied, since einsum would copy what is largest here.
+        described = rearrange(self.features, "b t c r -> b t 1 r c").contiguous()
+        described = rearrange(described * weight[:, :, :, None], "b t k r c -> b (t k r) c")
+        mixed = rearrange(described @ self.gain, "b (t k r) w -> b t k r w", k=seeds, r=features)
         biases = einsum(weight, self.bias, "b t k c, b c w -> b t k w")
         return (mixed * self.mixing).sum(3) + biases
 

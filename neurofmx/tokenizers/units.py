@@ -42,7 +42,7 @@ class Units(nn.Module):
         super().__init__()
         self.width = width
         self.gain, self.bias = nn.Embedding(1, width), nn.Embedding(1, width)
-        self.region = nn.Embedding(1, 2 * width)
+        self.region = nn.Embedding(1, 2 * width, padding_idx=0)  # no region is zeros, and stays so
         self.place = nn.Linear(6 * WAVES, 2 * width, bias=False)
         self.names: Tensor
         self._keys: dict[Key, int] = {}
@@ -119,15 +119,15 @@ class Units(nn.Module):
             positions: x, y, z (m); None or NaN where unknown.
         """
         gain, bias = self.gain(ids), self.bias(ids)
-        place = torch.zeros(1, device=gain.device, dtype=gain.dtype)
+        places = []
         if regions is not None:
-            place = place + self.region(regions) * (regions > 0)[..., None]
+            places.append(self.region(regions))
         if positions is not None:
-            place = place + self.place(waves(positions).to(gain.dtype))
-        if regions is None and positions is None:
-            return gain, bias
-        more_gain, more_bias = place.chunk(2, dim=-1)
-        return gain + more_gain, bias + more_bias
+            places.append(self.place(waves(positions).to(gain.dtype)))
+        for place in places:
+            more_gain, more_bias = place.chunk(2, dim=-1)
+            gain, bias = gain + more_gain, bias + more_bias
+        return gain, bias
 
     def _name(self, keys: dict[Key, int], regions: dict[str, int]) -> None:
         self._keys, self._regions = keys, regions

@@ -93,7 +93,7 @@ def test_until_they_are_trained_places_say_nothing():
 
 def test_an_unknown_region_or_position_adds_nothing():
     units = Units(4, [A], ["CA1"])
-    torch.nn.init.normal_(units.region.weight)
+    torch.nn.init.normal_(units.region.weight[1:])
     torch.nn.init.normal_(units.place.weight)
     plain = units(ids(1))
     nowhere = torch.tensor([[[0.01, float("nan"), float("inf")]]])  # half a position is none
