@@ -179,28 +179,23 @@ def page() -> str:
 
 def _together() -> list[str]:
     """A part for the model of all data sets, beside those of one each, where it is kept."""
-    columns = ("data set", "task, metric", "level (recordings)", "together", "as few, from scratch")
-    columns += ("alone", "best other")
+    columns = ("data set", "task, metric", "level (recordings)", "together", "alone", "best other")
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for dataset in DATASETS:
-        paths = [TOGETHER / f"{dataset}.csv", TOGETHER / f"{dataset}-scratch.csv"]
-        if not all(path.exists() for path in (paths[0], RESULTS / f"{dataset}.csv")):
+        paths = [folder / f"{dataset}.csv" for folder in (TOGETHER, RESULTS)]
+        if not all(path.exists() for path in paths):
             continue
-        both, few = (_medians(pd.read_csv(p)) if p.exists() else {} for p in paths)
-        alone = _medians(pd.read_csv(RESULTS / f"{dataset}.csv"))
+        both, alone = (_medians(pd.read_csv(path)) for path in paths)
         for task, level, metric in (key for key in both if key in alone):
-            found = [told.get((task, level, metric), {}) for told in (both, few, alone)]
-            cells = [f"{x[METHODS[0]]:.3f}" if METHODS[0] in x else "" for x in found]
+            found = [told[task, level, metric] for told in (both, alone)]
+            cells = [f"{x[METHODS[0]]:.3f}" for x in found]
             best = best_other(found[-1], metric)
-            other = f"{found[-1][best]:.3f} ({best})" if best else ""
-            lines.append(
-                f"| {dataset} | {task}, {metric} | {level} | {' | '.join(cells)} | {other} |"
-            )
+            cells.append(f"{found[-1][best]:.3f} ({best})" if best else "")
+            lines.append(f"| {dataset} | {task}, {metric} | {level} | {' | '.join(cells)} |")
     about = (
-        "`together` is a model that was pretrained on all sets and has gone on with this one for a "
-        "quarter of what one alone takes (`python benchmarks/together.py`), `as few, from scratch` "
-        "one that has seen no more than that quarter (`--scratch`), `alone` one of this set only. "
-        "Medians over recordings."
+        "`together` is a model that was pretrained on all sets and has then gone on with this one "
+        "(`python benchmarks/together.py`); `alone` is the control, from initial weights, which "
+        "saw this set for as long as the other went on with it. Medians over recordings."
     )
     return [f"## One model of all data sets\n\n{about}\n\n" + "\n".join(lines)] * (len(lines) > 2)
 

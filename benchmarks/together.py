@@ -1,16 +1,13 @@
 """Pretrain one model on all data sets together, then go on with it on each, and keep what it says.
 
     python benchmarks/together.py [m1 hpc …] [--core FOLDER]
-    python benchmarks/together.py [m1 hpc …] --scratch
 
 Each data set has a copy of the project. One model is pretrained on the train parts of all (`beside`
 of `pretrain`), each seen as often as it would be alone; then each data set's own pretraining starts
-from it (`start`) and takes a part of its windows. It writes benchmarks/together/<data set>.csv
+from it (`start`) and is otherwise what it is alone. It writes benchmarks/together/<data set>.csv
 (storage/evaluate/results.csv as it is) and <data set>-cost.json; core-cost.json is of the model of
-all. `--core` takes that from a folder where an earlier run kept it, or keeps it there. `--scratch`
-is the control: as many windows of each data set as the second part has, from initial weights, kept
-as <data set>-scratch. `python benchmarks/recordings.py --tables` sets the figures beside those of a
-model of each data set alone.
+all. `--core` takes that from a folder where an earlier run kept it, or keeps it there. The control,
+from initial weights, is what benchmarks/recordings.py keeps; its `--tables` sets both side by side.
 """
 
 import argparse
@@ -25,10 +22,7 @@ DATASETS = (  # all but the demo, which is made up
     *("ca1_days", "ca1", "ssvep", "gestures", "categories"),
 )
 SAME = {"ca1"}  # whose recordings another data set has
-THEN = (
-    *("pretrain.fit.epochs=10", "pretrain.fit.windows=10000"),  # a quarter of what is seen alone
-    "evaluate.methods=[mean]",  # the others' scores are those of benchmarks/recordings.py
-)
+OURS = "evaluate.methods=[mean]"  # the others' scores are those of benchmarks/recordings.py
 
 
 def pretrained(datasets: list[str], folder: Path, core: Path) -> None:
@@ -49,19 +43,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("datasets", nargs="*", default=DATASETS)
     parser.add_argument("--core", type=Path, help="folder of the model of all")
-    parser.add_argument("--scratch", action="store_true", help="the control, and no model of all")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         core = (given.core or Path(folder) / "core").resolve()
-        if not core.exists() and not given.scratch:
+        if not core.exists():
             pretrained([n for n in given.datasets if n not in SAME], Path(folder), core)
-        begun = [] if given.scratch else [f"pretrain.start={core}"]
+        settings = chosen([f"pretrain.start={core}", OURS])
         for name in given.datasets:
             project = copied(Path(folder) / "after" / name)
-            settings = chosen([*begun, *THEN])
             command(project, "run", "--dataset", name, "--until", "evaluate", *settings)
-            kept = f"{name}-scratch" if given.scratch else name
-            keep(project, Path("evaluate", "results.csv"), TOGETHER, kept)
+            keep(project, Path("evaluate", "results.csv"), TOGETHER, name)
             shutil.rmtree(project)
 
 

@@ -27,6 +27,7 @@ DIFFER = {
     "*/status.parquet": "seconds of each recording",
     "validate/gx/**/*": "Great Expectations names each run by its time",
     "report/index.html": "the page shows the seconds of each stage",
+    "evaluate/baselines/*/zarr.json": "seconds of each fit",
     "evaluate/results.json": "seconds of each method; the manifest has a hash of the rest",
     "evaluate/results.html": "and so does the page",
     "mlflow/**/*": "MLflow's database holds times and random ids of runs; no stage reads it",

@@ -215,7 +215,7 @@ def fan_out(
     stale = [job for job in jobs if store.read_key(paths[job.recording]) != job.key]
     fresh = [Status(job.recording, "skipped", job.key) for job in jobs if job not in stale]
     if fresh:
-        console.print(f"  {len(fresh)} of {len(jobs)} recordings are unchanged")
+        console.print(f"  {len(fresh)} of {len(jobs)} are unchanged")
     apart = processes_pay([job.size for job in stale], workers)
     inside = 1 if apart else workers  # a recording that is alone has all workers for its shards
     one = dask.delayed(_one, pure=False)

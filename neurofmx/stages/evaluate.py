@@ -6,6 +6,7 @@ results.html, .tex     its main figures as a page and as tables of a paper
 tests.csv              ours against each other method, paired over recordings
 nulls.csv              ours against what autocorrelation alone gives
 predictions.parquet    answers to the test queries, for pictures
+baselines/             what each baseline answered: kept until what it depends on changes
 tuned.json             recording → task → method → what it chose on the valid split, or why it was
                        left out
 """
@@ -26,7 +27,6 @@ from pydantic import Field, field_validator
 from threadpoolctl import threadpool_limits
 
 from neurofmx.config import StageParams
-from neurofmx.data import store
 from neurofmx.data.cards import Card, load_card
 from neurofmx.data.shards import Shards
 from neurofmx.data.windows import SPLITS
@@ -63,9 +63,8 @@ from neurofmx.evaluation.tasks import SELF_KINDS, TASKS, SelfKind
 from neurofmx.evaluation.told import told_by, told_by_line
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
-from neurofmx.stages import STAGES, base
+from neurofmx.stages import STAGES, base, fits
 from neurofmx.training.inference import Answers, answers
-from neurofmx.types import AlignedRecording
 
 STAGE = "evaluate"
 OURS, ZERO_SHOT = "neurofmx", "zero_shot"
@@ -82,13 +81,15 @@ class Params(StageParams):
         methods: Baselines to hold it against, by name; `simple` stands for all that take seconds,
             `all` for trees and networks too.
         baselines: What the baselines choose from.
-        threads: Threads of the processor; small matrices are fastest on one.
+        workers: Processes that share the fits of baselines.
+        threads: Threads of the processor, of each process; small matrices are fastest on one.
     """
 
     draws: int = Field(1000, ge=1000)
     block: float = Field(5.0, gt=0)
     methods: tuple[str, ...] = ("simple",)
     baselines: BaselineParams = BaselineParams()
+    workers: int = Field(2, ge=1)
     threads: int = 1
 
     @field_validator("methods")
@@ -159,7 +160,7 @@ class Found:
         index = shards.index.iloc[positions["test"]]
         start, stop = (index[side].to_numpy() for side in ("start", "stop"))
         blocks = contiguous_blocks(start, stop, params.block)
-        subject = _aligned(recording).subject
+        subject = fits.aligned(recording).subject
         for name in TASKS.list_tasks(dataset=card.name):
             task = TASKS.get(name)
             if task.task_type not in SELF_KINDS:
@@ -198,42 +199,57 @@ def run(params: Params) -> None:
     """
     with base.measured(STAGE) as report, threadpool_limits(params.threads):
         torch.set_num_threads(params.threads)
-        card, folder = load_card(params.dataset), base.folder(STAGE)
+        card = load_card(params.dataset)
         if not card.tasks:
             raise UserError(
                 f"the card {card.name} asks for nothing: without tasks the pipeline ends with "
                 "`neurofmx run --until adapt`; add what is to be decoded under `tasks`"
             )
-        (folder / "manifest.json").unlink(missing_ok=True)
         shards, found = Shards(base.STORAGE / "tokenize"), Found()
-        for name, key in sorted(base.read_manifest("tokenize")["outputs"].items()):
-            started, decoder = time.perf_counter(), _decoder(name, card, params.seed)
-            if isinstance(decoder, str):
-                reason = decoder
-                found.statuses.append(base.Status(name, "skipped", key, 0.0, reason))
+        cut = dict(sorted(base.read_manifest("tokenize")["outputs"].items()))
+        without = {name: reason for name in cut if (reason := _modelless(name, card)) is not None}
+        scored = [name for name in cut if name not in without]
+        fits.fit(
+            (each for name in scored for each in _posed(name, card, shards)),
+            chosen(params.methods),
+            params.baselines,
+            params.workers,
+            params.threads,
+        )
+        for name, key in cut.items():
+            if name in without:
+                found.statuses.append(base.Status(name, "skipped", key, 0.0, without[name]))
                 continue
+            started, decoder = time.perf_counter(), _decoder(name, card, params.seed)
             found.tuned[name] = {}
             found.add_told(name, decoder, card, shards, params)
-            for problem, scored, left_out in _examine(name, decoder, card, shards, params):
-                found.add(problem, scored, left_out, decoder.level, params)
+            posed = _posed(name, card, shards)
+            for each, answered, left_out in _examine(posed, decoder, shards, params):
+                found.add(each, answered, left_out, decoder.level, params)
             spent = round(time.perf_counter() - started, 3)
             found.statuses.append(base.Status(name, "done", key, spent))
             base.console.print(f"  {name}  {decoder.level}  {spent:.1f} s")
         report.values |= _summary(_write(found, card, params))
 
 
-def _decoder(recording: str, card: Card, seed: int) -> Decoder | str:
-    """The pretrained model, the adapted one where there is one, or why there is neither."""
-    parts, seen = card.split.parts(recording), base.read_manifest("pretrain")
+def _modelless(recording: str, card: Card) -> str | None:
+    """Why a recording has no model that could be scored on it; None where it has one."""
+    parts = card.split.parts(recording)
     if "test" not in parts:
         return "trained on as a whole: the card tests other recordings"
-    core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
-    model = core
+    known = {*base.read_manifest("adapt")["outputs"], *base.read_manifest("pretrain")["recordings"]}
+    if recording not in known and "train" in parts:
+        return "kept out of pretraining, and adapt left no model for it"
+    return None
+
+
+def _decoder(recording: str, card: Card, seed: int) -> Decoder:
+    """The pretrained model, or the adapted one where there is one."""
+    model = core = NeuroFMX.from_pretrained(base.STORAGE / "pretrain")
     if recording in base.read_manifest("adapt")["outputs"]:
         model = load_adapter(core, base.STORAGE / "adapt" / recording)
-    elif recording not in seen["recordings"] and "train" in parts:
-        return "kept out of pretraining, and adapt left no model for it"
     control = untrained(model.config, model.vocabulary, seed)
+    seen = base.read_manifest("pretrain")
     return Decoder(model, core, control, held_out(recording, seen, card.name))
 
 
@@ -252,12 +268,16 @@ def held_out(recording: str, seen: dict[str, Any], dataset: str) -> Level:
     return level(own[recording], [*(own[r] for r in seen["recordings"]), *beside])
 
 
+def _posed(recording: str, card: Card, shards: Shards) -> list[Problem]:
+    """Its tasks that are shown in every split."""
+    asked = [problem(recording, task, card, shards, fits.aligned) for task in card.tasks]
+    return [each for each in asked if each is not None]
+
+
 def _examine(
-    recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
+    problems: list[Problem], decoder: Decoder, shards: Shards, params: Params
 ) -> Iterator[tuple[Problem, list[Scored], dict[str, str]]]:
     """Each task of a recording with what every method answers, and why others do not."""
-    posed = [problem(recording, task, card, shards, _aligned) for task in card.tasks]
-    problems = [each for each in posed if each is not None]  # others are not shown in every split
     if not problems:
         return
     test = problems[0].positions["test"]
@@ -274,15 +294,13 @@ def _examine(
             for name, (features, cost) in seen.items():
                 read, spent = _timed(probe, features[each.task], each, params.baselines)
                 scored.append(Scored(name, read, cost + spent))
-            for method in chosen(params.methods):
-                baseline = BASELINES[method]
-                if each.kind not in baseline.kinds:
-                    continue
-                if (why := baseline.needs(each)) is not None:
-                    left_out[method] = why
-                    continue
-                fitted, spent = _timed(baseline.fit, each, params.baselines)
-                scored.append(Scored(method, fitted, spent))
+        for method in chosen(params.methods):
+            if each.kind not in BASELINES[method].kinds:
+                continue
+            if (why := fits.lacks(each, method)) is not None:
+                left_out[method] = why
+            else:
+                scored.append(fits.fitted(each, method))
         yield each, scored, left_out
 
 
@@ -296,10 +314,6 @@ def _told(
     assert np.abs(found.time - moved).max() < 1e-3, "the model answered other instants"
     size = model.num_parameters()
     return Scored(method, Prediction(found.prediction, size, spread=found.spread), seconds)
-
-
-def _aligned(recording: str) -> AlignedRecording:
-    return store.read_aligned(base.STORAGE / "align" / f"{recording}.zarr")
 
 
 def _features(

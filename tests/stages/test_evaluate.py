@@ -1,23 +1,46 @@
+import dataclasses
+import errno
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from sources import ROOT, closure
 from stored import LEFT_OUT, PRETRAINED, make_storage
 from windows import tiny_model
 
 from neurofmx.config import build
 from neurofmx.data.shards import Shards
-from neurofmx.errors import DataError, UserError
-from neurofmx.evaluation import BASELINES, METRICS
+from neurofmx.errors import DataError, TransientError, UserError
+from neurofmx.evaluation import BASELINES, METRICS, BaselineParams
 from neurofmx.evaluation.comparisons import NULLS, TESTS
 from neurofmx.evaluation.table import COLUMNS, OVERALL
 from neurofmx.models import vocabulary_of
 from neurofmx.models.adapter_files import save_adapter
 from neurofmx.models.adapters import AdapterOptions, adapt
-from neurofmx.stages import base, evaluate
+from neurofmx.stages import base, evaluate, fits
 
 BOTH = [PRETRAINED, LEFT_OUT]
+
+
+class Counted:
+    """A baseline that counts how often it is fitted."""
+
+    def __init__(self, baseline):
+        self.baseline, self.times = baseline, 0
+
+    def __getattr__(self, name):
+        return getattr(self.baseline, name)
+
+    def fit(self, *given):
+        self.times += 1
+        return self.baseline.fit(*given)
+
+
+def full_disk(*given):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +50,7 @@ def project(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_storage(folder)
-        evaluate.run(evaluate.Params(dataset="made", threads=1))
+        evaluate.run(evaluate.Params(dataset="made", workers=1))
         yield folder
 
 
@@ -102,14 +125,73 @@ def test_a_method_that_does_not_apply_says_why(project):
 def test_two_equal_runs_differ_in_seconds_alone(project):
     manifest = project / "storage/evaluate/manifest.json"
     first = manifest.read_bytes()
-    evaluate.run(evaluate.Params(dataset="made", threads=1))
+    evaluate.run(evaluate.Params(dataset="made", workers=1))
     assert manifest.read_bytes() == first
+
+
+def test_processes_share_the_fits_and_change_nothing(project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path)
+    params = {"dataset": "made", "methods": ("mean", "lda", "ridge")}
+    evaluate.run(evaluate.Params(**params, workers=2))
+    shared = Path("storage/evaluate/manifest.json").read_bytes()
+    shutil.rmtree("storage/evaluate")
+    evaluate.run(evaluate.Params(**params, workers=1))
+    assert Path("storage/evaluate/manifest.json").read_bytes() == shared
+
+
+def test_baselines_are_fitted_once_whatever_becomes_of_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path)
+    params = evaluate.Params(dataset="made", methods=("mean", "ridge"), workers=1)
+    evaluate.run(params)
+    model = tiny_model(Shards(base.STORAGE / "tokenize"), [PRETRAINED], 2)
+    model.save_pretrained(base.folder("pretrain"))
+    first, counted = pd.read_csv("storage/evaluate/results.csv"), Counted(BASELINES["ridge"])
+    monkeypatch.setitem(BASELINES, "ridge", counted)
+
+    evaluate.run(params)
+    second = pd.read_csv("storage/evaluate/results.csv")
+    assert counted.times == 0
+    ours = [t[t["method"] == "neurofmx"]["value"].tolist() for t in (first, second)]
+    ridge = [t[t["method"] == "ridge"].reset_index(drop=True) for t in (first, second)]
+    assert ours[0] != ours[1]
+    pd.testing.assert_frame_equal(*ridge)
+
+    evaluate.run(params.model_copy(update={"baselines": BaselineParams(alphas=(10.0,))}))
+    assert counted.times == 1
+
+
+def test_a_fit_that_fails_leaves_those_before_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_storage(tmp_path)
+    params = evaluate.Params(dataset="made", methods=("ridge", "mean"), workers=1)
+    counted = Counted(BASELINES["ridge"])
+    monkeypatch.setitem(BASELINES, "ridge", counted)
+    with monkeypatch.context() as patch:
+        patch.setitem(BASELINES, "mean", dataclasses.replace(BASELINES["mean"], fit=full_disk))
+        with pytest.raises(TransientError, match=r"made-1\.\w+\.mean: .*No space left"):
+            evaluate.run(params)
+    evaluate.run(params)
+    assert counted.times == 1
+
+
+def test_the_key_of_a_fit_covers_all_code_that_it_runs():
+    packages = [ROOT / "neurofmx" / "evaluation" / n for n in ("problems.py", "baselines")]
+    files = [f for p in packages for f in ([p] if p.is_file() else p.glob("*.py"))]
+    needed = set().union(*map(closure, files))
+    covered = {
+        f
+        for path in (ROOT / "neurofmx" / module for module in fits.CODE)
+        for f in ([path] if path.is_file() else path.glob("*.py"))
+    }
+    assert {str(path.relative_to(ROOT)) for path in needed - covered} == set()
 
 
 def test_methods_are_chosen_by_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_storage(tmp_path)
-    evaluate.run(evaluate.Params(dataset="made", methods=("mean", "ridge")))
+    evaluate.run(evaluate.Params(dataset="made", methods=("mean", "ridge"), workers=1))
     found = pd.read_csv("storage/evaluate/results.csv")["method"]
     assert set(found) & set(BASELINES) == {"mean", "ridge"}
     assert "neurofmx" in set(found)
@@ -125,7 +207,7 @@ def test_it_says_what_must_run_before(tmp_path, monkeypatch):
     make_storage(tmp_path)
     (base.STORAGE / "pretrain" / "manifest.json").unlink()
     with pytest.raises(UserError, match="run `neurofmx pretrain`"):
-        evaluate.run(evaluate.Params(dataset="made", threads=1))
+        evaluate.run(evaluate.Params(dataset="made", workers=1))
 
 
 def test_no_recording_with_a_model_is_an_error_of_the_data(tmp_path, monkeypatch):
@@ -133,7 +215,7 @@ def test_no_recording_with_a_model_is_an_error_of_the_data(tmp_path, monkeypatch
     make_storage(tmp_path)
     base.write_manifest("pretrain", "made", {}, recordings=[])
     with pytest.raises(DataError, match=f"(?s)no recording can be scored.*{LEFT_OUT}"):
-        evaluate.run(evaluate.Params(dataset="made", threads=1))
+        evaluate.run(evaluate.Params(dataset="made", workers=1))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +228,7 @@ def two(tmp_path_factory):
         model = tiny_model(Shards(base.STORAGE / "tokenize"), BOTH, 1)
         model.save_pretrained(base.folder("pretrain"))
         base.write_manifest("pretrain", "made", {"model.safetensors": "hash"}, recordings=BOTH)
-        evaluate.run(evaluate.Params(dataset="made", threads=1))
+        evaluate.run(evaluate.Params(dataset="made", workers=1))
     return folder / "storage" / "evaluate"
 
 
@@ -205,7 +287,7 @@ def test_another_animal_is_held_out_as_such(tmp_path, monkeypatch):
     base.write_manifest("adapt", "made", {LEFT_OUT: "hash"})
     path = base.STORAGE / "validate" / "recordings.parquet"
     base.write_table(path, pd.read_parquet(path).assign(subject=["made", "other"]))
-    evaluate.run(evaluate.Params(dataset="made", threads=1))
+    evaluate.run(evaluate.Params(dataset="made", workers=1))
     results = pd.read_csv(base.STORAGE / "evaluate" / "results.csv")
     levels = results.groupby("recording")["level"].unique().str[0].to_dict()
     assert levels == {PRETRAINED: "trial", LEFT_OUT: "animal"}  # no mean over two levels

@@ -23,7 +23,7 @@ def page(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         make_storage(folder, synthetic=True)
-        evaluate.run(evaluate.Params(dataset="made", threads=1))
+        evaluate.run(evaluate.Params(dataset="made", workers=1))
         told(folder / "storage/evaluate/results.csv")
         study = StudyParams(sae=SAEParams(steps=20, k=4))
         interpret.run(interpret.Params(dataset="made", study=study))
