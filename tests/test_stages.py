@@ -29,7 +29,7 @@ def test_the_stages_are_the_same_in_every_place_and_order():
 
     assert tuple(DVC["stages"]) == STAGES
     assert tuple(key for key in PARAMS if key not in StageParams.model_fields) == STAGES
-    assert files - {"__init__", "base", "fits", "ranks"} == set(STAGES)
+    assert files - {"__init__", "base", "fits", "found", "ranks"} == set(STAGES)
     assert tuple(command for command in commands if command in files) == STAGES
     assert tuple(rows) == STAGES
 

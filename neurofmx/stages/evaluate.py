@@ -11,11 +11,9 @@ tuned.json             recording → task → method → what it chose on the va
                        left out
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -30,7 +28,7 @@ from neurofmx.config import StageParams
 from neurofmx.data.cards import Card, load_card
 from neurofmx.data.shards import Shards
 from neurofmx.data.windows import SPLITS
-from neurofmx.errors import DataError, UserError
+from neurofmx.errors import UserError
 from neurofmx.evaluation import (
     BASELINES,
     BaselineParams,
@@ -41,33 +39,21 @@ from neurofmx.evaluation import (
     level,
 )
 from neurofmx.evaluation.baselines import chosen
-from neurofmx.evaluation.commands import Reproduction
-from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
 from neurofmx.evaluation.levels import UNKNOWN
-from neurofmx.evaluation.pages import pages
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.problems import problem
 from neurofmx.evaluation.statistics import contiguous_blocks
-from neurofmx.evaluation.table import (
-    COLUMNS,
-    OVERALL,
-    SHIFTED,
-    Score,
-    Scored,
-    figures,
-    overall,
-    picture,
-    scores,
-)
+from neurofmx.evaluation.table import OVERALL, Score, Scored
 from neurofmx.evaluation.tasks import SELF_KINDS, TASKS, SelfKind
 from neurofmx.evaluation.told import told_by, told_by_line
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
-from neurofmx.stages import STAGES, base, fits
+from neurofmx.stages import base, fits
+from neurofmx.stages.found import OURS, Found
 from neurofmx.training.inference import Answers, answers
 
 STAGE = "evaluate"
-OURS, ZERO_SHOT = "neurofmx", "zero_shot"
+ZERO_SHOT = "zero_shot"
 LINE = "line"  # of what is told of inputs: ridge, or between what is seen
 PROBE, UNTRAINED = "probe", "untrained"  # linear readouts of frozen features
 
@@ -115,82 +101,6 @@ class Decoder:
     level: Level
 
 
-@dataclass
-class Found:
-    """What is known of all recordings so far.
-
-    Attributes:
-        rows: Of results.csv, without what all rows share.
-        tuned: Recording → task → method → what it chose, or under `left_out` why it has no answer.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    scores: list[Score] = field(default_factory=list)
-    answers: list[Answered] = field(default_factory=list)
-    pictures: list[pd.DataFrame] = field(default_factory=list)
-    statuses: list[base.Status] = field(default_factory=list)
-    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def add(
-        self,
-        problem: Problem,
-        scored: list[Scored],
-        left_out: dict[str, str],
-        level: Level,
-        params: Params,
-    ) -> None:
-        """Score what every method answered to a task of a recording, ours first."""
-        name, answer = problem.recording.id, scored[0].prediction.values
-        chose = {s.method: s.prediction.settings for s in scored}
-        why = {method: {"left_out": reason} for method, reason in left_out.items()}
-        self.tuned[name][problem.task] = chose | why
-        shifted = replace(scored[0], method=SHIFTED)
-        made = [s for e in (*scored, shifted) for s in scores(problem, e, level, params.block)]
-        self.scores += made
-        self.rows += figures(made, params.draws, params.seed)
-        truth = problem.queries["test"].truth
-        self.answers.append(Answered(name, problem.task, problem.kind, level, truth, answer))
-        self.pictures.append(picture(problem, scored))
-
-    def add_told(
-        self, recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
-    ) -> None:
-        """Score what is told of the inputs themselves, where the suite asks for it."""
-        positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
-        index = shards.index.iloc[positions["test"]]
-        start, stop = (index[side].to_numpy() for side in ("start", "stop"))
-        blocks = contiguous_blocks(start, stop, params.block)
-        subject = fits.aligned(recording).subject
-        for name in TASKS.list_tasks(dataset=card.name):
-            task = TASKS.get(name)
-            if task.task_type not in SELF_KINDS:
-                continue
-            kind, signal = cast(SelfKind, task.task_type), task.target
-            asked = (shards, positions["test"], kind, signal)
-            told = {OURS: _timed(told_by, decoder.model, *asked)}
-            told[UNTRAINED] = _timed(told_by, decoder.control, *asked)
-            if positions["train"] and positions["valid"]:
-                line = (decoder.control, shards, positions, kind, signal, params.baselines.alphas)
-                told[LINE] = _timed(told_by_line, *line)
-            made = [
-                Score(
-                    recording,
-                    subject,
-                    f"{kind} {signal}",
-                    found.metric,
-                    method,
-                    decoder.level,
-                    found.score(blocks),
-                    seconds,
-                    0 if method == LINE else decoder.model.num_parameters(),
-                )
-                for method, (found, seconds) in told.items()
-                if found.asked.any()
-            ]
-            self.scores += made
-            self.rows += figures(made, params.draws, params.seed)
-
-
 def run(params: Params) -> None:
     """Score every recording that has a model.
 
@@ -205,7 +115,8 @@ def run(params: Params) -> None:
                 f"the card {card.name} asks for nothing: without tasks the pipeline ends with "
                 "`neurofmx run --until adapt`; add what is to be decoded under `tasks`"
             )
-        shards, found = Shards(base.STORAGE / "tokenize"), Found()
+        shards = Shards(base.STORAGE / "tokenize")
+        found = Found(params.draws, params.block, params.seed)
         cut = dict(sorted(base.read_manifest("tokenize")["outputs"].items()))
         without = {name: reason for name in cut if (reason := _modelless(name, card)) is not None}
         scored = [name for name in cut if name not in without]
@@ -221,15 +132,14 @@ def run(params: Params) -> None:
                 found.statuses.append(base.Status(name, "skipped", key, 0.0, without[name]))
                 continue
             started, decoder = time.perf_counter(), _decoder(name, card, params.seed)
-            found.tuned[name] = {}
-            found.add_told(name, decoder, card, shards, params)
+            found.add_scores(_told_of_inputs(name, decoder, card, shards, params))
             posed = _posed(name, card, shards)
             for each, answered, left_out in _examine(posed, decoder, shards, params):
-                found.add(each, answered, left_out, decoder.level, params)
+                found.add(each, answered, left_out, decoder.level)
             spent = round(time.perf_counter() - started, 3)
             found.statuses.append(base.Status(name, "done", key, spent))
             base.console.print(f"  {name}  {decoder.level}  {spent:.1f} s")
-        report.values |= _summary(_write(found, card, params))
+        report.values |= _summary(found.write(card))
 
 
 def _modelless(recording: str, card: Card) -> str | None:
@@ -304,6 +214,45 @@ def _examine(
         yield each, scored, left_out
 
 
+def _told_of_inputs(
+    recording: str, decoder: Decoder, card: Card, shards: Shards, params: Params
+) -> list[Score]:
+    """Scores of what is told of the inputs themselves, where the suite asks for it."""
+    positions = {s: shards.positions(s, [recording]).tolist() for s in SPLITS}
+    index = shards.index.iloc[positions["test"]]
+    start, stop = (index[side].to_numpy() for side in ("start", "stop"))
+    blocks = contiguous_blocks(start, stop, params.block)
+    subject = fits.aligned(recording).subject
+    made = []
+    for name in TASKS.list_tasks(dataset=card.name):
+        task = TASKS.get(name)
+        if task.task_type not in SELF_KINDS:
+            continue
+        kind, signal = cast(SelfKind, task.task_type), task.target
+        asked = (shards, positions["test"], kind, signal)
+        told = {OURS: _timed(told_by, decoder.model, *asked)}
+        told[UNTRAINED] = _timed(told_by, decoder.control, *asked)
+        if positions["train"] and positions["valid"]:
+            line = (decoder.control, shards, positions, kind, signal, params.baselines.alphas)
+            told[LINE] = _timed(told_by_line, *line)
+        made += [
+            Score(
+                recording,
+                subject,
+                f"{kind} {signal}",
+                found.metric,
+                method,
+                decoder.level,
+                found.score(blocks),
+                seconds,
+                0 if method == LINE else decoder.model.num_parameters(),
+            )
+            for method, (found, seconds) in told.items()
+            if found.asked.any()
+        ]
+    return made
+
+
 def _told(
     method: str, model: NeuroFMX, told: dict[str, Answers], seconds: float, problem: Problem
 ) -> Scored:
@@ -328,56 +277,6 @@ def _timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
     start = time.perf_counter()
     result = work(*arguments)
     return result, time.perf_counter() - start
-
-
-def _write(found: Found, card: Card, params: Params) -> pd.DataFrame:
-    """Leave all tables and the manifest; returns results.csv."""
-    folder = base.folder(STAGE)
-    base.write_table(folder / "status.parquet", pd.DataFrame([asdict(s) for s in found.statuses]))
-    if not found.rows:
-        reasons = "\n".join(f"  {s.recording}: {s.reason}" for s in found.statuses)
-        raise DataError(f"{STAGE}: no recording can be scored\n{reasons}")
-    rows = [*found.rows, *overall(found.scores, params.draws, params.seed)]
-    again = Reproduction.here(params.dataset, STAGES[: STAGES.index(STAGE) + 1])
-    common = {"dataset": params.dataset}
-    told = [common | row | {"command": again.command(row["method"])} for row in rows]
-    results = pd.DataFrame(told)[list(COLUMNS)]
-    tables = {
-        "results.csv": results,
-        "tests.csv": paired_tests(found.scores, OURS, params.draws, params.seed),
-        "nulls.csv": null_tests(found.answers),
-    }
-    for name, table in tables.items():
-        _write_csv(folder / name, table)
-    for name, text in pages(results, card).items():
-        _write_text(folder / name, text)
-    pictures = pd.concat(found.pictures, ignore_index=True)
-    base.write_table(folder / "predictions.parquet", pictures)
-    base.write_json(folder / "tuned.json", found.tuned)
-    outputs = {
-        # Seconds are a measurement, and what a command has to say depends on what is committed.
-        name: base.digest(
-            table.drop(columns=["seconds", "command"], errors="ignore").to_csv(float_format="%.6g")
-        )
-        for name, table in tables.items()
-    }
-    same = pages(results.assign(seconds=0.0, command=""), card)
-    outputs |= {name: base.digest(text) for name, text in same.items()}
-    for name in ("predictions.parquet", "tuned.json"):
-        outputs[name] = base.file_digest(folder / name)
-    left_out = {s.recording: s.reason for s in found.statuses if s.outcome == "skipped"}
-    base.write_manifest(STAGE, params.dataset, outputs, left_out=left_out)
-    return results
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    _write_text(path, table.to_csv(index=False, float_format="%.6g"))
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _summary(results: pd.DataFrame) -> dict[str, Any]:
