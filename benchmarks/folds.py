@@ -1,13 +1,14 @@
 """Hold each person, session or day out in turn, and keep what the pipeline says of it.
 
     python benchmarks/folds.py [ssvep gestures ca1_days] [--only NAME …]
-    python benchmarks/folds.py --shots [ssvep gestures ca1]
+    python benchmarks/folds.py --shots [ssvep gestures gestures-person12345 … ca1]
 
 A fold is a card of datasets/ with another `split`, run in a fresh copy of the project. Each writes
 benchmarks/folds/<data set>-<fold>.csv (storage/evaluate/results.csv as it is) and its cost when it
 has ended, so that a run that is cut off leaves the folds before. With `--shots` recordings are kept
-for adapt instead, and benchmarks/curves/<data set>.csv has the few-shot curves of them. `python
-benchmarks/recordings.py --tables` puts both into docs/results.md.
+for adapt instead, and benchmarks/curves/<data set>.csv (gestures: one for each person, whose later
+sessions are tested) has the few-shot curves of them. `python benchmarks/recordings.py --tables`
+puts both into docs/results.md.
 """
 
 import argparse
@@ -30,6 +31,13 @@ def _apart(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 
 OURS = ("scratch", "head", "unit_id", "full")
 
+
+def _later_sessions(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    later = [f"{name}-2", f"{name}-3"]
+    card = {"adapt": [f"{name}-1"], "split": TRIALS | {"test_on": later}}
+    return card, {"shots": [1, 5], "methods": ["lda", "tangent", *OURS], "test_on": later}
+
+
 # Data set → fold → fields of its card.
 FOLDS: dict[str, dict[str, dict[str, Any]]] = {
     "ssvep": _apart(PEOPLE),
@@ -42,18 +50,16 @@ FOLDS: dict[str, dict[str, dict[str, Any]]] = {
         for day in (1, 2, 3, 4)
     },
 }
-# Data set → recordings of one person or animal, and what their few-shot curves compare.
-SHOTS: dict[str, tuple[list[str], dict[str, Any]]] = {
+# Data set → fields of its card, by which one person or animal is new, and what curves compare.
+SHOTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ssvep": (
-        ["subject09-2013_04_09-17_39_37", "subject09-2013_04_09-17_32_29"],
+        {"adapt": ["subject09-2013_04_09-17_39_37", "subject09-2013_04_09-17_32_29"]},
         {"shots": [1, 2], "methods": ["logistic", "tangent", *OURS]},
     ),
-    "gestures": (
-        ["person12345-1", "person12345-2"],  # the third session is tested as a whole
-        {"shots": [1, 5], "methods": ["logistic", "tangent", *OURS]},
-    ),
+    # Shots of the first session of each person, in turn; both later sessions are tested.
+    **{f"gestures-{name}": _later_sessions(name) for name in WEARERS},
     "ca1": (
-        ["C7_M4-envB-day3"],
+        {"adapt": ["C7_M4-envB-day3"]},
         {"shots": [1, 3], "methods": ["ridge", *OURS]},
     ),
 }
@@ -65,11 +71,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="folds by name; else all")
     parser.add_argument("--shots", action="store_true", help="few-shot curves in place of folds")
     given = parser.parse_args()
-    for dataset in (given.datasets or SHOTS) if given.shots else ():
-        kept, settings = SHOTS[dataset]
+    asked = set(given.datasets)
+    curves = [n for n in SHOTS if not asked or asked & {n, n.split("-")[0]}]
+    for name in curves if given.shots else ():
+        dataset, (card, settings) = name.split("-")[0], SHOTS[name]
         with tempfile.TemporaryDirectory() as folder:
             shots = {"draws": 3, "seeds": 1} | settings
-            run(dataset, Path(folder), CURVES, "", "pretrain", shots, adapt=kept)
+            run(dataset, Path(folder), CURVES, name, "pretrain", shots, **card)
     for dataset in () if given.shots else given.datasets or FOLDS:
         for fold, card in FOLDS[dataset].items():
             if not given.only or fold in given.only:

@@ -255,11 +255,14 @@ def _folds() -> list[str]:
 def _curves() -> list[str]:
     """A part for each data set of which few-shot curves are kept."""
     parts = []
+    kept: dict[str, list[pd.DataFrame]] = {}
     for path in sorted(CURVES.glob("*.csv")):
-        curves = pd.read_csv(path)
+        kept.setdefault(path.stem.split("-")[0], []).append(pd.read_csv(path))
+    for dataset, tables in kept.items():
+        curves = pd.concat(tables)
         about = (
             "Labelled shots of recordings that pretraining never saw: mean over recordings and "
-            f"draws, lowest and highest (`python benchmarks/folds.py --shots {path.stem}`). "
+            f"draws, lowest and highest (`python benchmarks/folds.py --shots {dataset}`). "
             "`scratch` is the same model without pretraining, `zero_shot` is pretrained and has "
             "seen none; `docs/evaluation.md` says what the others are."
         )
@@ -272,7 +275,7 @@ def _curves() -> list[str]:
                 f"| {task}, {metric} | {shots} | {method} | {value.mean():.3f} "
                 f"| {value.min():.3f} to {value.max():.3f} | {seconds:.3g} | {len(rows)} |"
             )
-        parts.append(f"## {path.stem}, few shots\n\n{about}\n\n" + "\n".join(lines))
+        parts.append(f"## {dataset}, few shots\n\n{about}\n\n" + "\n".join(lines))
     return parts
 
 

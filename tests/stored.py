@@ -1,6 +1,7 @@
 """What the stages before evaluate would have left of two small recordings, made in memory."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,28 @@ CAMERA = {
 }
 
 
-def make_storage(folder: Path, synthetic: bool = False, **changes: Any) -> None:
+def make_storage(
+    folder: Path,
+    synthetic: bool = False,
+    more: Sequence[AlignedRecording] = (),
+    **changes: Any,
+) -> None:
     """Write a card and `storage/` up to online into `folder`, which is the working directory.
 
     `made-1` was pretrained on; `made-2` is for adapt, which left no model. Weights are random.
 
     Args:
+        more: Recordings beside these two, cut into windows and no more.
         changes: Fields of the card.
     """
     signals = card().model_dump(mode="json")["signals"] | CAMERA
     clocks = {"camera": {"signals": ["video"], "device": "camera_sync", "reference": "sync"}}
+    signals |= changes.pop("signals", {})
     fields = {"adapt": [LEFT_OUT], "signals": signals, "clocks": clocks} | changes
     spec = card(synthetic=synthetic, **fields)
     save_card(spec, folder / "datasets")
     made = [recording(PRETRAINED), recording(LEFT_OUT, seed=1)]
-    for each in made:
+    for each in (*made, *more):
         fitted = {"camera": Clock(1.0, 79.9, 1e-5, 30)}
         aligned = AlignedRecording(**{**vars(each), "clocks": fitted})
         store.write(aligned, base.folder("align") / f"{each.id}.zarr", "key")
@@ -43,7 +51,7 @@ def make_storage(folder: Path, synthetic: bool = False, **changes: Any) -> None:
             each.id, each.subject, each.species, each.dataset, each.signals | _camera()
         )
         store.write(filmed, base.folder("ingest") / f"{each.id}.zarr", "key")
-    windows = shards(base.folder("tokenize"), made, spec)
+    windows = shards(base.folder("tokenize"), [*made, *more], spec)
     model = tiny_model(windows, [PRETRAINED], 1)
     model.save_pretrained(base.folder("pretrain"))
     ids = dict.fromkeys((PRETRAINED, LEFT_OUT), "key")

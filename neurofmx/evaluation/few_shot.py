@@ -1,11 +1,9 @@
 """How few trials of a new recording are enough: scores over the number K of labelled shots.
 
-A shot is a trial (an interval of the card's `windows.within`), or a stretch as long as a window
-where a recording is cut without any. Shots are drawn from the train part; of one draw the first K
-are taken, so that smaller sets are parts of larger ones. Of classes K of each are taken.
-
-Nobody sees more: settings and weights are chosen on the last third of the K shots, and where K is
-below 3 on all of them. All methods answer the whole test part.
+Nobody sees more than the shots (`neurofmx.evaluation.shots`): settings and weights are chosen on
+the last third of the K shots, and where K is below 3 on all of them. All methods answer the whole
+test part or, where `test_on` names recordings with the same channels, theirs in its place: how long
+serves what was learnt from few shots of one session.
 
     ridge, logistic   on the K shots alone
     scratch           our architecture, from its initial weights
@@ -20,33 +18,30 @@ arXiv:2310.16046; few-shot splits, Karpowicz et al. 2024 (FALCON), doi:10.1101/2
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 from pydantic import Field, field_validator
 
 from neurofmx.config import Params
-from neurofmx.data import store
 from neurofmx.data.cards import Card
 from neurofmx.data.pool import Chosen
 from neurofmx.data.shards import Shards
-from neurofmx.errors import DataError, UserError
+from neurofmx.errors import UserError
 from neurofmx.evaluation.baselines import BASELINES, BaselineParams, Prediction, Problem
 from neurofmx.evaluation.metrics import MAIN, METRICS
+from neurofmx.evaluation.problems import laid
 from neurofmx.evaluation.queries import read_queries
+from neurofmx.evaluation.shots import Target, target_of
 from neurofmx.models import NeuroFMX, untrained, vocabulary_of
 from neurofmx.models.adapters import ADAPTERS, AdapterName, AdapterOptions, adapt
 from neurofmx.training.fit import Fit
 from neurofmx.training.inference import answers
 from neurofmx.training.recipe import FitParams, adapting, recipe
-from neurofmx.types import AlignedRecording, Intervals
 
 SCRATCH = "scratch"
 ZERO_SHOT = "zero_shot"
-VALID = 1 / 3  # share of the shots by which settings and weights are chosen
 COLUMNS = (
     *("dataset", "recording", "task", "metric", "method", "shots", "draw", "seed"),
     *("value", "seconds", "parameters"),
@@ -66,6 +61,8 @@ class FewShotParams(Params):
         whole: Training of all weights: of `full` and from scratch alike.
         baselines: What baselines choose from.
         options: Sizes of what adapters add.
+        test_on: Patterns of ids of recordings that are answered in place of the test part of the
+            one that the shots are of; they have the same channels (`same` in the card).
     """
 
     shots: tuple[int, ...] = (1, 5, 10, 25, 50)
@@ -76,6 +73,7 @@ class FewShotParams(Params):
     whole: FitParams = recipe(epochs=30)
     baselines: BaselineParams = BaselineParams()
     options: AdapterOptions = AdapterOptions()
+    test_on: tuple[str, ...] = ()
 
     @field_validator("methods")
     @classmethod
@@ -92,28 +90,6 @@ class FewShotParams(Params):
         if not shots or min(shots) < 1:
             raise ValueError(f"numbers of shots are 1 or more, and were {shots}")
         return tuple(sorted(set(shots)))
-
-
-@dataclass(frozen=True)
-class Target:
-    """A recording that the core has never seen, and what is asked of it.
-
-    Attributes:
-        shots: Train windows of each shot, in time order.
-        labels: Class of each shot, 0 where the task asks for numbers.
-    """
-
-    recording: AlignedRecording
-    card: Card
-    shards: Shards
-    shots: list[list[int]]
-    labels: dict[str, list[int]]
-    test: list[int]
-
-    @property
-    def tasks(self) -> list[str]:
-        """Those that the recording shows in train and test."""
-        return list(self.labels)
 
 
 class FewShotEvaluator:
@@ -162,7 +138,7 @@ class FewShotEvaluator:
         rows = [] if done is None else done.to_dict("records")
         have = {_key(row) for row in rows}
         for name in recordings:
-            target = self._target(name)
+            target = self.target(name)
             for row in self._rows(target, have):
                 rows.append(row)
                 tell(row)
@@ -171,12 +147,16 @@ class FewShotEvaluator:
     def jobs(self, target: Target) -> Iterator[tuple[str, int, int, int]]:
         """Method, shots, draw and seed of all that is to be fitted; those with enough shots."""
         for shots in self.params.shots:
-            if not any(_enough(target, task, shots) for task in target.tasks):
+            if not any(target.enough(task, shots) for task in target.tasks):
                 continue
             for draw in range(self.params.draws):
                 for method in self.params.methods:
                     seeds = 1 if method in BASELINES else self.params.seeds
                     yield from ((method, shots, draw, seed) for seed in range(seeds))
+
+    def target(self, name: str) -> Target:
+        """A recording, and what is asked of it."""
+        return target_of(name, self.card, self.shards, self.storage, self.params.test_on)
 
     def _rows(self, target: Target, have: set[tuple]) -> Iterator[dict[str, Any]]:
         for job in [(ZERO_SHOT, 0, 0, 0), *self.jobs(target)]:
@@ -191,7 +171,7 @@ class FewShotEvaluator:
 
     def _asked(self, target: Target, method: str, shots: int) -> list[str]:
         """Tasks that a method answers, of those that have as many shots."""
-        tasks = [task for task in target.tasks if _enough(target, task, shots)]
+        tasks = [task for task in target.tasks if target.enough(task, shots)]
         if method not in BASELINES:
             return tasks
         kinds = BASELINES[method].kinds
@@ -232,7 +212,7 @@ class FewShotEvaluator:
         model, size = self.model, 0
         if method != ZERO_SHOT:
             tasks = self._asked(target, method, shots)
-            train, valid = self._drawn(target, tasks, shots, draw)
+            train, valid = target.drawn(tasks, shots, self.seed, draw)
             model = self._trained(target, method, train, valid, seed)
             size = model.num_parameters(trained=True)
         told = answers(model, self.shards, target.test)
@@ -256,85 +236,14 @@ class FewShotEvaluator:
         return trained.model
 
     def _problem(self, target: Target, task: str, shots: int, draw: int) -> Problem:
-        train, valid = self._drawn(target, [task], shots, draw)
+        train, valid = target.drawn([task], shots, self.seed, draw)
         positions = {"train": train, "valid": valid, "test": target.test}
         queries = {s: read_queries(self.shards, task, p) for s, p in positions.items()}
-        return Problem(target.recording, self.card, task, self.shards, positions, queries)
-
-    def _drawn(
-        self, target: Target, tasks: list[str], shots: int, draw: int
-    ) -> tuple[list[int], list[int]]:
-        """Windows of the first K shots of a draw, and those of them that choose."""
-        rng = np.random.default_rng([self.seed, draw])
-        order = rng.permutation(len(target.shots)).tolist()
-        chosen = sorted({k for task in tasks for k in _first(target.labels[task], order, shots)})
-        chosen = [k for k in order if k in set(chosen)]  # in the order of the draw
-        last = len(chosen) - int(VALID * len(chosen))
-        train, valid = chosen[:last], chosen[last:] or chosen
-        return _windows(target, train), _windows(target, valid)
-
-    def _target(self, name: str) -> Target:
-        aligned = store.read(self.storage / "align" / f"{name}.zarr")
-        assert isinstance(aligned, AlignedRecording)
-        train, test = (self.shards.positions(s, [name]).tolist() for s in ("train", "test"))
-        shots = _shots(aligned, self.card, self.shards, train)
-        labels = {}
-        for task in self.shards.tasks:
-            asked = [read_queries(self.shards, task, shot).truth for shot in shots]
-            if len(read_queries(self.shards, task, test)) and any(map(len, asked)):
-                labels[task] = [_label(truth, self.shards.tasks[task]) for truth in asked]
-        if not labels:
-            raise DataError(
-                f"recording {name}: no task is asked in both its train part ({len(train)} windows) "
-                f"and its test part ({len(test)} windows); few shots need both"
-            )
-        return Target(aligned, self.card, self.shards, shots, labels, test)
+        asked = (self.card, task, self.shards, positions, queries)
+        if target.others:
+            return laid([target.recording, *target.others], *asked)
+        return Problem(target.recording, *asked)
 
 
 def _key(row: dict[str, Any]) -> tuple:
     return tuple(row[n] for n in ("recording", "task", "method", "shots", "draw", "seed"))
-
-
-def _shots(
-    recording: AlignedRecording, card: Card, shards: Shards, train: list[int]
-) -> list[list[int]]:
-    """Train windows by shot; windows that reach beyond theirs are left out."""
-    index = shards.index.iloc[train]
-    start, stop = index["start"].to_numpy(), index["stop"].to_numpy()
-    if card.windows.within:
-        table = recording.signals[card.windows.within]
-        assert isinstance(table, Intervals)
-        number = np.searchsorted(np.sort(table.start + card.windows.begin), start + 1e-6)
-        inside = np.ones(len(start), bool)
-    else:
-        length = card.windows.duration
-        number = np.floor((start - start.min()) / length + 1e-6).astype(int)
-        inside = stop <= start.min() + (number + 1) * length + 1e-6
-    rows = np.array(train)[inside]
-    return [rows[number[inside] == k].tolist() for k in np.unique(number[inside])]
-
-
-def _label(truth: np.ndarray, task: dict[str, Any]) -> int:
-    """Class of a shot, 0 for numbers, −1 where it is not asked."""
-    if len(truth) == 0:
-        return -1
-    return int(truth[0, 0]) if "classes" in task else 0
-
-
-def _first(labels: list[int], order: list[int], shots: int) -> list[int]:
-    """The first shots of an order, as many of each class."""
-    return [
-        k
-        for label in set(labels) - {-1}
-        for k in [shot for shot in order if labels[shot] == label][:shots]
-    ]
-
-
-def _enough(target: Target, task: str, shots: int) -> bool:
-    """Whether there are as many shots of every class."""
-    labels = np.array(target.labels[task])
-    return all((labels == label).sum() >= shots for label in set(labels.tolist()) - {-1})
-
-
-def _windows(target: Target, shots: list[int]) -> list[int]:
-    return sorted(window for shot in shots for window in target.shots[shot])

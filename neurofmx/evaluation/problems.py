@@ -1,6 +1,6 @@
 """The problem that a task poses in a recording: what is fitted to, what chooses, what is scored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from neurofmx.data.cards import Card
 from neurofmx.data.shards import Shards
@@ -35,9 +35,26 @@ def problem(
         return None
     if own or not others:
         return Problem(aligned(recording), card, task, shards, positions, queries)
-    whole = pooled([*map(aligned, others), aligned(recording)], card, task)
-    moved: dict[str, Queries] = {}
-    for split, asked in queries.items():
-        codes, labels = shards.recordings
-        moved[split] = whole.moved(asked, [labels[codes[p]] for p in positions[split]])
+    return laid([*map(aligned, others), aligned(recording)], card, task, shards, positions, queries)
+
+
+def laid(
+    recordings: Sequence[AlignedRecording],
+    card: Card,
+    task: str,
+    shards: Shards,
+    positions: dict[str, list[int]],
+    queries: dict[str, Queries],
+) -> Problem:
+    """The problem of several recordings that have the same channels, one behind the other.
+
+    Args:
+        recordings: All that the positions are of.
+        queries: Each on the clock of its own recording.
+    """
+    whole, (codes, labels) = pooled(recordings, card, task), shards.recordings
+    moved = {
+        split: whole.moved(asked, [labels[codes[p]] for p in positions[split]])
+        for split, asked in queries.items()
+    }
     return Problem(whole.recording, card, task, shards, positions, moved, whole.channels)

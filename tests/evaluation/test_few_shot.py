@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from stored import LEFT_OUT, PRETRAINED, make_storage
+from windows import card as made_card
+from windows import recording
 
 from neurofmx.config import build
 from neurofmx.data.cards import load_card
@@ -15,6 +17,8 @@ from neurofmx.evaluation.few_shot import COLUMNS, FewShotEvaluator, FewShotParam
 from neurofmx.models import NeuroFMX
 from neurofmx.training.recipe import FitParams
 
+TWIN = "made-3"
+SIGNALS = made_card().model_dump(mode="json")["signals"]
 PARAMS = FewShotParams(
     shots=(2, 12),
     draws=2,
@@ -60,21 +64,20 @@ def test_more_shots_decode_better(curves):
 
 
 def test_smaller_sets_are_parts_of_larger_ones_and_nobody_sees_more(evaluator):
-    target = evaluator._target(LEFT_OUT)
+    target = evaluator.target(LEFT_OUT)
     whole = set(evaluator.shards.positions("train", [LEFT_OUT]).tolist())
     for draw in range(3):
         few, more = (
-            {w for part in evaluator._drawn(target, ["velocity"], k, draw) for w in part}
-            for k in (2, 12)
+            {w for part in target.drawn(["velocity"], k, 0, draw) for w in part} for k in (2, 12)
         )
         assert few < more < whole
-    one, other = (evaluator._drawn(target, ["velocity"], 2, draw) for draw in (0, 1))
+    one, other = (target.drawn(["velocity"], 2, 0, draw) for draw in (0, 1))
     assert one != other
 
 
 def test_of_classes_as_many_of_each_are_drawn(evaluator):
-    target = evaluator._target(LEFT_OUT)
-    train, valid = evaluator._drawn(target, ["cue"], 3, 0)
+    target = evaluator.target(LEFT_OUT)
+    train, valid = target.drawn(["cue"], 3, 0, 0)
     shots = [k for k, shot in enumerate(target.shots) if set(shot) & {*train, *valid}]
     assert sorted(np.bincount([target.labels["cue"][k] for k in shots])) == [3, 3]
 
@@ -90,6 +93,47 @@ def test_what_was_computed_is_not_computed_again(evaluator, curves, monkeypatch)
 def test_a_recording_that_was_trained_on_is_refused(evaluator):
     with pytest.raises(UserError, match=f"the model was trained on '{PRETRAINED}'"):
         evaluator.evaluate([PRETRAINED])
+
+
+@pytest.fixture
+def twins(tmp_path, monkeypatch):
+    """Storage with two recordings, equal but for their names, of which neither was trained on.
+
+    A function of settings makes the evaluator.
+    """
+    monkeypatch.chdir(tmp_path)
+    same = {name: SIGNALS[name] | {"same": "^made"} for name in ("spikes", "lfp")}
+    twin = recording(TWIN, seed=1)
+    make_storage(tmp_path, more=[twin], adapt=[LEFT_OUT, TWIN], signals=SIGNALS | same)
+    model = NeuroFMX.from_pretrained("storage/pretrain")
+    params = PARAMS.model_copy(update={"shots": (12,)})
+    return lambda card=None, **settings: FewShotEvaluator(
+        model, card or load_card("made"), params=params.model_copy(update=settings)
+    )
+
+
+def test_shots_of_one_recording_serve_another_of_the_same_channels(twins):
+    own, other = (
+        twins(test_on=test_on).evaluate([LEFT_OUT]).set_index(["task", "method", "draw"])["value"]
+        for test_on in ((), (TWIN,))
+    )
+    assert len(own) == len(other)
+    np.testing.assert_allclose(own, other, atol=2e-3)  # pooled, samples move by half of one at most
+    assert other["velocity", "ridge", 0] > 0.5
+    assert set(twins(test_on=("made-[!1]",)).target(LEFT_OUT).test) == set(
+        Shards("storage/tokenize").positions("test", [TWIN]).tolist()
+    )
+
+
+def test_what_cannot_be_tested_in_its_place_is_named(twins):
+    with pytest.raises(UserError, match=r"no other recording is like made-2, x\*"):
+        twins(test_on=(LEFT_OUT, "x*")).target(LEFT_OUT)
+    card = load_card("made")
+    with pytest.raises(UserError, match=r"pretraining may see made-1; keep it out"):
+        twins(test_on=(PRETRAINED,)).target(LEFT_OUT)
+    apart = {n: s.model_copy(update={"same": None}) for n, s in card.signals.items()}
+    with pytest.raises(UserError, match=r"nothing says that made-3 has the same channels"):
+        twins(card.model_copy(update={"signals": apart}), test_on=(TWIN,)).target(LEFT_OUT)
 
 
 def test_an_unknown_method_lists_the_known_ones():
@@ -119,7 +163,7 @@ def test_curves_go_on_from_the_rows_that_are_there(evaluator, curves, tmp_path, 
 
     assert len(found) == len(curves)
     np.testing.assert_allclose(found["value"], curves["value"], rtol=1e-5)
-    assert 0 < len(asked) < len(list(evaluator.jobs(evaluator._target(LEFT_OUT))))
+    assert 0 < len(asked) < len(list(evaluator.jobs(evaluator.target(LEFT_OUT))))
     assert "labelled shots" in (tmp_path / "curves.html").read_text()
     names = {trace.name for trace in kept.picture(found).data}
     assert names == {"ridge", "logistic", "scratch", "unit_id", "zero_shot"}
