@@ -78,6 +78,11 @@ def test_without_trials_that_repeat_it_says_so(trial, why, tmp_path):
     assert BASELINES["psth"].needs(problem).startswith(why)
 
 
+def test_trees_leave_out_a_target_of_many_dimensions_and_say_so(tmp_path):
+    wide = numbers(tmp_path, noise(400, 2), noise(400, 17))
+    assert "has 17: more than 16 would take hours" in BASELINES["boosted"].needs(wide)
+
+
 def test_what_is_not_there_is_not_found(tmp_path):
     problem = numbers(tmp_path, noise(1500, 5), gaussian_filter1d(noise(1500, 1, 1), 3, axis=0))
     for name in ("kalman", "wiener_cascade", "boosted"):

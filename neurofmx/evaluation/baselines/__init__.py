@@ -15,7 +15,7 @@ from neurofmx.evaluation.baselines.base import (
     Prediction,
     Problem,
 )
-from neurofmx.evaluation.baselines.boosted import boosted
+from neurofmx.evaluation.baselines.boosted import boosted, few_dimensions
 from neurofmx.evaluation.baselines.cca import cca, fbcca_riemann, needs_flicker
 from neurofmx.evaluation.baselines.choosing import needs_two_classes
 from neurofmx.evaluation.baselines.discriminant import lda
@@ -56,7 +56,7 @@ BASELINES: dict[str, Baseline] = {
     "logistic": Baseline(
         CLASSES, "logistic regression on log band power and mean counts", logistic
     ),
-    "boosted": Baseline(ANY, "boosted trees on lags or on a window", boosted),
+    "boosted": Baseline(ANY, "boosted trees on lags or on a window", boosted, few_dimensions),
     "lda": Baseline(
         CLASSES, "shrinkage LDA on components of a window's features", lda, needs_two_classes
     ),
