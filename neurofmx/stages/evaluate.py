@@ -40,6 +40,7 @@ from neurofmx.evaluation import (
 )
 from neurofmx.evaluation.baselines import chosen
 from neurofmx.evaluation.levels import UNKNOWN
+from neurofmx.evaluation.pages import OURS
 from neurofmx.evaluation.probe import probe
 from neurofmx.evaluation.problems import problem
 from neurofmx.evaluation.statistics import contiguous_blocks
@@ -49,10 +50,10 @@ from neurofmx.evaluation.told import told_by, told_by_line
 from neurofmx.models import NeuroFMX, untrained
 from neurofmx.models.adapter_files import load_adapter
 from neurofmx.stages import base, fits
-from neurofmx.stages.found import OURS, Found
+from neurofmx.stages.fits import STAGE
+from neurofmx.stages.found import Found
 from neurofmx.training.inference import Answers, answers
 
-STAGE = "evaluate"
 ZERO_SHOT = "zero_shot"
 LINE = "line"  # of what is told of inputs: ridge, or between what is seen
 PROBE, UNTRAINED = "probe", "untrained"  # linear readouts of frozen features

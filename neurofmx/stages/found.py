@@ -12,7 +12,7 @@ from neurofmx.errors import DataError
 from neurofmx.evaluation import Level, Problem
 from neurofmx.evaluation.commands import Reproduction
 from neurofmx.evaluation.comparisons import Answered, null_tests, paired_tests
-from neurofmx.evaluation.pages import pages
+from neurofmx.evaluation.pages import OURS, pages
 from neurofmx.evaluation.table import (
     COLUMNS,
     SHIFTED,
@@ -24,9 +24,7 @@ from neurofmx.evaluation.table import (
     scores,
 )
 from neurofmx.stages import STAGES, base
-
-STAGE = "evaluate"
-OURS = "neurofmx"
+from neurofmx.stages.fits import STAGE
 
 
 @dataclass
