@@ -52,7 +52,7 @@ def shrink(folder: Path) -> None:
     for stage in STAGES:
         params[stage] |= {key: 1 for key in ("workers", "threads") if key in params[stage]}
     for stage in ("pretrain", "adapt"):
-        params[stage]["fit"] |= {"epochs": 6, "batch_size": 8, "valid_every": 4}
+        params[stage]["fit"] |= {"epochs": 6, "epoch_steps": 1, "batch_size": 8, "valid_every": 4}
         params[stage]["fit"]["checkpoint"]["every"] = 4
     params["tokenize"]["tokens"] = 8
     params["pretrain"]["model"] |= {"d_model": 32, "n_blocks": 1, "n_latents": 4}

@@ -81,8 +81,8 @@ class Fit:
         self.model, self.shards, self.params, self.seed = model, shards, params, seed
         self.folder, self.code, self.log, self.begun = folder, code, log, begun
         train = shards.positions("train", recordings)
-        counts = {name: len(own) for name, own in by_dataset(shards, train).items()}
-        seen = {name: float(n * params.epochs_of(n)) for name, n in counts.items()}
+        parts = {name: shards.tokens[own] for name, own in by_dataset(shards, train).items()}
+        seen = {name: float(len(t) * params.epochs_of(t)) for name, t in parts.items()}
         epochs = max(1, round(sum(seen.values()) / max(1, len(train))))
         weights = seen if len(seen) > 1 else None
         self.curriculum = Curriculum(params.phases, epochs, params.objectives, weights)

@@ -1,7 +1,10 @@
 """How long, at what and by what means a model is trained."""
 
-from typing import Any, Literal
+import math
+from typing import Any, Literal, cast
 
+from jaxtyping import Integer
+from numpy import ndarray
 from pydantic import Field, model_validator
 
 from neurofmx.config import Params, build
@@ -44,6 +47,8 @@ class FitParams(Params):
             optimiser stay in float32.
         epochs: Times that every train window is seen; the steps follow from it. Phases of a
             curriculum share them out.
+        epoch_steps: That an epoch counts for at least: a data set that is gone through in fewer is
+            gone through more often, as it is steps that a model learns by.
         windows: Seen at most, whichever: as a large data set needs fewer epochs than a small one,
             it gets as many as come nearest below, but at least one. None: no limit. Of several
             data sets each is seen as often as it would be alone.
@@ -65,6 +70,7 @@ class FitParams(Params):
     memory: EngineParams = EngineParams()
     precision: Literal["float32", "bfloat16"] = "float32"
     epochs: int = Field(20, ge=1)
+    epoch_steps: int = Field(1, ge=1)
     windows: int | None = Field(None, ge=1)
     batch_size: int | None = Field(32, ge=1)
     accumulate: int = Field(1, ge=1)
@@ -78,10 +84,17 @@ class FitParams(Params):
     checkpoint: CheckpointParams = CheckpointParams()
     bad_steps: int = Field(10, ge=0)
 
-    def epochs_of(self, windows: int) -> int:
-        """Epochs over so many train windows of a data set."""
-        most = self.epochs if self.windows is None else self.windows // max(1, windows)
-        return max(1, min(self.epochs, most))
+    def epochs_of(self, tokens: Integer[ndarray, " window"]) -> int:
+        """Times that a data set is gone through.
+
+        Args:
+            tokens: Of each of its train windows.
+        """
+        limit = self.loader.tokens_per_step
+        size = len(tokens) / cast(int, self.batch_size) if limit is None else tokens.sum() / limit
+        epochs = math.ceil(self.epochs * max(1, self.epoch_steps / max(1, math.ceil(size))))
+        most = epochs if self.windows is None else self.windows // max(1, len(tokens))
+        return max(1, min(epochs, most))
 
     @property
     def budget(self) -> dict[str, int | None]:
@@ -117,6 +130,7 @@ def recipe(epochs: int, windows: int | None = None) -> FitParams:
     """How all weights are trained, from their initial values or from pretrained ones."""
     return FitParams(
         epochs=epochs,
+        epoch_steps=10,
         windows=windows,
         optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
         loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2, anonymous=0.2)),

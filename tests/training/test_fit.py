@@ -263,5 +263,16 @@ def test_a_model_answers_in_its_own_scale_whatever_that_of_the_windows(made, tmp
 
 def test_a_large_data_set_is_seen_in_fewer_epochs():
     params = PARAMS.model_copy(update={"epochs": 40, "windows": 1000})
-    assert [params.epochs_of(n) for n in (10, 25, 60, 999, 5000)] == [40, 40, 16, 1, 1]
-    assert PARAMS.epochs_of(10**6) == PARAMS.epochs
+    epochs = [params.epochs_of(np.ones(n, int)) for n in (10, 25, 60, 999, 5000)]
+    assert epochs == [40, 40, 16, 1, 1]
+    assert PARAMS.epochs_of(np.ones(10**6, int)) == PARAMS.epochs
+
+
+def test_a_small_data_set_is_seen_in_more_epochs():
+    """At least 10 steps of 8 windows, or of 80 tokens, in what counts for one."""
+    given = {"epochs": 4, "epoch_steps": 10, "batch_size": 8, "windows": 1000}
+    params = PARAMS.model_copy(update=given)
+    epochs = [params.epochs_of(np.full(n, 10)) for n in (1, 8, 9, 80, 81, 400)]
+    assert epochs == [40, 40, 20, 4, 4, 2]
+    of_tokens = {"batch_size": None, "loader": LoaderParams(tokens_per_step=80)}
+    assert params.model_copy(update=of_tokens).epochs_of(np.full(9, 10)) == 20
