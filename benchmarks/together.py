@@ -15,14 +15,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from recordings import TOGETHER, chosen, command, copied, keep
+from recordings import OURS, TOGETHER, chosen, command, copied, keep
 
 DATASETS = (  # all but the demo, which is made up
     *("m1", "hpc", "heading", "song", "decision"),
     *("ca1_days", "ca1", "ssvep", "gestures", "categories"),
 )
 SAME = {"ca1"}  # whose recordings another data set has
-OURS = "evaluate.methods=[mean]"  # the others' scores are those of benchmarks/recordings.py
 
 
 def pretrained(datasets: list[str], folder: Path, core: Path) -> None:

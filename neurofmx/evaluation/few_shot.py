@@ -70,7 +70,7 @@ class FewShotParams(Params):
     seeds: int = Field(5, ge=1)
     methods: tuple[str, ...] = ("ridge", "logistic", SCRATCH, "head", "unit_id", "lora", "full")
     fit: FitParams = adapting(epochs=30)
-    whole: FitParams = recipe(epochs=30)
+    whole: FitParams = recipe()
     baselines: BaselineParams = BaselineParams()
     options: AdapterOptions = AdapterOptions()
     test_on: tuple[str, ...] = ()

@@ -67,7 +67,7 @@ class Params(StageParams):
     start: str | None = None
     teacher: str | None = None
     domain: Literal["recording", "dataset"] = "recording"
-    fit: FitParams = recipe(epochs=40, windows=80_000)
+    fit: FitParams = recipe()
     threads: int = Field(1, ge=1)
     track: list[TrackerName] = ["mlflow"]
 

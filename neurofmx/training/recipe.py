@@ -126,12 +126,12 @@ def adapting(epochs: int) -> FitParams:
     return FitParams(epochs=epochs, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
 
 
-def recipe(epochs: int, windows: int | None = None) -> FitParams:
+def recipe() -> FitParams:
     """How all weights are trained, from their initial values or from pretrained ones."""
     return FitParams(
-        epochs=epochs,
-        epoch_steps=10,
-        windows=windows,
+        epochs=100,
+        epoch_steps=4,
+        windows=80_000,
         optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
         loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2, anonymous=0.2)),
     )
