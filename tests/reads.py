@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
 from neurofmx.data.reading import read_recording
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.local import LocalSource
 from neurofmx.types import Recording, Samples, Signal
 

@@ -17,7 +17,8 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from neurofmx.data.arrays import Masked, Placed, Scaled
-from neurofmx.data.cards import Card, ClockCard, SignalCard
+from neurofmx.data.cards import Card, ClockCard
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 from neurofmx.signal.bins import SummedBins
 from neurofmx.signal.clocks import ClockFit, fit_pulses, grid, nominal_rate

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from neurofmx.data import store
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers import open_contents
 from neurofmx.data.readers.base import Contents
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError, UserError
 from neurofmx.types import Events, Intervals, Recording, Samples, Signal
 

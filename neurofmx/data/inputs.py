@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Real, UInt
 from numpy import ndarray
 
-from neurofmx.data.cards import SignalCard
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 from neurofmx.signal.bins import bin_events
 from neurofmx.signal.spectra import log_mel

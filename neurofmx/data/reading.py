@@ -13,10 +13,11 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from neurofmx.data.arrays import Columns
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
 from neurofmx.data.dialects import DIALECTS
 from neurofmx.data.readers import opened
 from neurofmx.data.readers.base import Contents
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.base import Asset, Location
 from neurofmx.errors import DataError, UserError
 from neurofmx.signal.clocks import nominal_rate

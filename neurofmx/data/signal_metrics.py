@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from neurofmx.data.arrays import Scaled
-from neurofmx.data.cards import SignalCard
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.modalities import MODALITIES
 from neurofmx.signal.clocks import nominal_rate
 from neurofmx.signal.frames import recover_frames

@@ -13,8 +13,9 @@ from jaxtyping import Float, Float32, Real
 from numpy import ndarray
 
 from neurofmx.data import windows
-from neurofmx.data.cards import LABEL, Card
+from neurofmx.data.cards import Card
 from neurofmx.data.inputs import Occurred, Sampled, rate_of
+from neurofmx.data.signal_cards import LABEL
 from neurofmx.data.tasks import CircularTask, LabelTask
 from neurofmx.errors import DataError
 from neurofmx.signal.bins import stabilised

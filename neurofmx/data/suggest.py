@@ -13,15 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from neurofmx.data.cards import (
-    Card,
-    SignalCard,
-    Split,
-    Windows,
-)
+from neurofmx.data.cards import Card, Split, Windows
 from neurofmx.data.dialects import stem
 from neurofmx.data.readers import READERS, open_contents
 from neurofmx.data.readers.base import Contents
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.local import LocalSource
 from neurofmx.data.tasks import ClassificationTask, RegressionTask, Task
 from neurofmx.errors import DataError

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
 from neurofmx.data.clock_metrics import clock_rows
 from neurofmx.data.inspection import inspector_rows
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.signal_metrics import POTENTIALS, stream_row, trials_row
 from neurofmx.data.unit_metrics import unit_rows
 from neurofmx.types import Events, Intervals, Recording, Samples, Signal

@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
 from neurofmx.data.inputs import Occurred, Sampled, about_input, read_input
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.targets import (
     TOLERANCE,
     Window,

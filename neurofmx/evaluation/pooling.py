@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from neurofmx.data.cards import LABEL, Card
+from neurofmx.data.cards import Card
 from neurofmx.data.shards import Shards
+from neurofmx.data.signal_cards import LABEL
 from neurofmx.data.statistics import labels_of
 from neurofmx.data.tasks import SampledTask
 from neurofmx.evaluation.queries import Queries

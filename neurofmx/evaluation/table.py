@@ -22,7 +22,6 @@ from neurofmx.evaluation.statistics import (
 
 SHIFTED = "shifted"
 OVERALL = "all"  # in place of a recording: all of one level together
-PICTURED = ("neurofmx", "untrained", "ridge", "logistic")
 COLUMNS = (
     *("dataset", "recording", "task", "metric", "method", "level", "value", "low", "high"),
     *("seconds", "parameters", "command"),
@@ -171,7 +170,7 @@ def picture(problem: Problem, scored: list[Scored]) -> pd.DataFrame:
         }
     )
     for each in scored:
-        if each.method in PICTURED:
+        if each.method != SHIFTED:
             values = each.prediction.values
             if problem.n_classes:
                 values = values.argmax(axis=1)

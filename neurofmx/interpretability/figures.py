@@ -18,6 +18,7 @@ COLOURS = {
     "mean": "#c3cad3",
     "smoothed counts": "#d9822b",
 }
+BESIDE = "#d9822b"  # of another method
 LONGEST = 20.0  # s of a trace that is shown
 MOST = 6  # dimensions that are drawn as traces; of more, such as a spectrogram, a picture
 LAYOUT: dict[str, Any] = {
@@ -64,22 +65,29 @@ def scores(results: pd.DataFrame, task: str, metric: str) -> go.Figure:
     return figure
 
 
-def decoded(predictions: pd.DataFrame, recording: str, task: str) -> tuple[go.Figure, int, str]:
-    """What was decoded at the start of the test split, the figure's height, and how it is read."""
+def decoded(
+    predictions: pd.DataFrame, recording: str, task: str, methods: Sequence[str]
+) -> tuple[go.Figure, int, str]:
+    """What was decoded at the start of the test split, the figure's height, and how it is read.
+
+    Args:
+        methods: Columns of `predictions` that are drawn over the truth, the first of them ours.
+    """
     chosen = predictions[(predictions["recording"] == recording) & (predictions["task"] == task)]
     dims = sorted(chosen["dim"].unique().tolist())
     if len(dims) > MOST:
-        return pictures(chosen, task), 600, "lighter is more, all on one scale"
+        height = 200 * (1 + len(methods))
+        return pictures(chosen, task, methods), height, "lighter is more, all on one scale"
     said = "shaded: two of the standard deviations that our model gives itself"
-    return traces(chosen, task, dims), 140 + 180 * len(dims), said
+    return traces(chosen, task, dims, methods), 140 + 180 * len(dims), said
 
 
-def pictures(chosen: pd.DataFrame, task: str) -> go.Figure:
+def pictures(chosen: pd.DataFrame, task: str, methods: Sequence[str]) -> go.Figure:
     """True and decoded values of many dimensions over a stretch of the test split."""
-    methods = ["truth", "neurofmx", "ridge"]
-    figure = make_subplots(rows=len(methods), shared_xaxes=True, subplot_titles=methods)
+    rows = ["truth", *methods]
+    figure = make_subplots(rows=len(rows), shared_xaxes=True, subplot_titles=rows)
     low, high = np.nanquantile(chosen["truth"], (0.01, 0.99))
-    for row, method in enumerate(methods, start=1):
+    for row, method in enumerate(rows, start=1):
         table = chosen.pivot(index="dim", columns="time", values=method)
         shown = table.loc[:, table.columns <= table.columns.min() + LONGEST]
         figure.add_heatmap(
@@ -94,23 +102,28 @@ def pictures(chosen: pd.DataFrame, task: str) -> go.Figure:
             col=1,
         )
         figure.update_yaxes(title=task, row=row, col=1)
-    figure.update_xaxes(title="time (s)", row=len(methods), col=1)
+    figure.update_xaxes(title="time (s)", row=len(rows), col=1)
     return figure
 
 
-def traces(chosen: pd.DataFrame, task: str, dims: Sequence[int]) -> go.Figure:
+def traces(
+    chosen: pd.DataFrame, task: str, dims: Sequence[int], methods: Sequence[str]
+) -> go.Figure:
     """True and decoded traces over a stretch of the test split, ours with two deviations."""
     figure = make_subplots(rows=len(dims), shared_xaxes=True, vertical_spacing=0.06)
     for row, dim in enumerate(dims, start=1):
         part = with_gaps(chosen[chosen["dim"] == dim].sort_values("time"))
-        for method in ("truth", "ridge", "neurofmx"):
+        for method in ("truth", *reversed(methods)):
             figure.add_scatter(
                 x=part["time"],
                 y=part[method],
                 name=method,
                 legendgroup=method,
                 showlegend=row == 1,
-                line={"color": COLOURS[method], "width": 3 if method == "truth" else 1.6},
+                line={
+                    "color": COLOURS.get(method, BESIDE),
+                    "width": 3 if method == "truth" else 1.6,
+                },
                 row=row,
                 col=1,
             )
@@ -158,14 +171,16 @@ def with_gaps(part: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([part, empty]).sort_index().reset_index(drop=True)
 
 
-def confusion(predictions: pd.DataFrame, task: str, classes: Sequence[str]) -> go.Figure:
-    """Share of each true class that was called each class, ours beside logistic regression."""
+def confusion(
+    predictions: pd.DataFrame, task: str, classes: Sequence[str], methods: Sequence[str]
+) -> go.Figure:
+    """Share of each true class that was called each class, by each method."""
     chosen = predictions[predictions["task"] == task]
-    methods = ("neurofmx", "logistic")
-    figure = make_subplots(cols=2, subplot_titles=methods, horizontal_spacing=0.16)
+    figure = make_subplots(cols=len(methods), subplot_titles=methods, horizontal_spacing=0.16)
     for column, method in enumerate(methods, start=1):
         counts = np.zeros((len(classes), len(classes)))
-        np.add.at(counts, (chosen["truth"].astype(int), chosen[method].astype(int)), 1)
+        told = chosen.dropna(subset=[method])
+        np.add.at(counts, (told["truth"].astype(int), told[method].astype(int)), 1)
         share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         figure.add_heatmap(
             z=share,

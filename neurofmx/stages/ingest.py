@@ -8,9 +8,10 @@ from pydantic import Field
 
 from neurofmx.config import StageParams
 from neurofmx.data import store
-from neurofmx.data.cards import Card, SignalCard, load_card
+from neurofmx.data.cards import Card, load_card
 from neurofmx.data.manifests import load_manifest
 from neurofmx.data.reading import by_recording, read_recording
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.base import Access, Asset
 from neurofmx.data.sources.synthetic import keep_only
 from neurofmx.stages import base

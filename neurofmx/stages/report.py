@@ -14,7 +14,7 @@ from neurofmx.data.align import fitted, recovered
 from neurofmx.data.cards import FOLDER, Card, load_card
 from neurofmx.data.slices import Slices
 from neurofmx.evaluation import LEVELS, METRICS
-from neurofmx.evaluation.pages import SPIKES, variant
+from neurofmx.evaluation.pages import OURS, SPIKES, best_other, variant
 from neurofmx.interpretability import figures, signals
 from neurofmx.interpretability.report import (
     compared,
@@ -126,14 +126,16 @@ def _figures(
             continue
         if not (classes := asked[task].get("classes", [])):
             for kind, recording in level.items():
-                name = f"traces_{task}_{kind}"
-                figure, height, how = figures.decoded(predictions, recording, task)
+                name, told = f"traces_{task}_{kind}", rows[rows["recording"] == recording]
+                methods = _drawn_methods(told, metric)
+                figure, height, how = figures.decoded(predictions, recording, task, methods)
                 drawn[name] = figures.html(figure, name, height)
                 what = f"{task} in {recording} (held out: {kind}), start of the test split"
                 decoded.append((name, f"{what}; {how}."))
         else:
             name = f"confusion_{task}"
-            figure = figures.confusion(predictions, task, classes)
+            methods = _drawn_methods(rows, metric)
+            figure = figures.confusion(predictions, task, classes, methods)
             drawn[name] = figures.html(figure, name, 420)
             decoded.append((name, f"{task}: test queries of all recordings, counted."))
     drawn |= _signals(card)
@@ -151,6 +153,13 @@ def _figures(
     if "planted" in tables:
         drawn["planted"] = figures.html(figures.planted(tables["planted"]), "planted", 360)
     return drawn, scores, decoded
+
+
+def _drawn_methods(rows: pd.DataFrame, metric: str) -> list[str]:
+    """Ours and the best other method, by the median over recordings, if there is another."""
+    chosen = rows[rows["metric"] == metric]
+    best = best_other(chosen.groupby("method")["value"].median(), metric)
+    return [OURS] if best is None else [OURS, best]
 
 
 def _signals(card: Card) -> dict[str, str]:

@@ -28,6 +28,7 @@ CODE = (
     "data/shard_index.py",
     "data/shard_join.py",
     "data/shard_writer.py",
+    "data/signal_cards.py",
     "data/statistics.py",
     "data/store.py",
     "data/targets.py",

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from neurofmx.data.align import align, regular
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 from neurofmx.types import Events, Intervals, Recording, Samples
 

@@ -8,7 +8,8 @@ import pytest
 
 from neurofmx.data import store
 from neurofmx.data.align import align, regular
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.slices import Slices
 from neurofmx.errors import DataError
 from neurofmx.stages.base import threads

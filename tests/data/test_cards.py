@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neurofmx.data.cards import FOLDER, Card, SignalCard, load_card, save_card
+from neurofmx.data.cards import FOLDER, Card, load_card, save_card
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import UserError
 from neurofmx.modalities import MODALITIES
 from neurofmx.stages import align, ingest

@@ -6,8 +6,8 @@ import pytest
 from windows import card, recording
 
 from neurofmx.data import windows
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.inputs import Occurred, Sampled, about_input, read_input
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 from neurofmx.signal.spectra import log_mel
 from neurofmx.types import Events, Samples

@@ -7,9 +7,9 @@ import pytest
 from pynwb import NWBFile
 from scipy.stats import norm
 
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.nwb_write import write_nwb
 from neurofmx.data.readers.nwb import open_nwb
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.unit_metrics import (
     amplitude_cutoff,
     contamination,

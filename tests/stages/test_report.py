@@ -1,10 +1,12 @@
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from stored import LEFT_OUT, make_storage
 
+from neurofmx.evaluation.baselines import BASELINES
 from neurofmx.interpretability import StudyParams, figures
 from neurofmx.interpretability.sae import SAEParams
 from neurofmx.stages import evaluate, interpret, report
@@ -18,7 +20,7 @@ def told(path):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -27,8 +29,20 @@ def page(tmp_path_factory):
         told(folder / "storage/evaluate/results.csv")
         study = StudyParams(sae=SAEParams(steps=20, k=4))
         interpret.run(interpret.Params(dataset="made", study=study))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(project):
+    return drawn(project)
+
+
+def drawn(project):
+    """The page of a project whose other stages have run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
         report.run(report.Params(dataset="made"))
-    return (folder / "storage/report/index.html").read_text()
+    return (project / "storage/report/index.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +125,23 @@ def test_many_dimensions_are_a_picture_and_few_are_traces(dims, kind):
     table = pd.DataFrame(rows).assign(recording="a", task="song", deviation=1.0)
     for method in ("neurofmx", "ridge"):
         table[method] = table["truth"] + (method == "ridge")
-    figure, _, _ = figures.decoded(table, "a", "song")
+    figure, _, _ = figures.decoded(table, "a", "song", ["neurofmx", "ridge"])
     assert {trace.type for trace in figure.data} == {kind}
     if kind == "heatmap":
         truth, _, ridge = (trace.z for trace in figure.data)
         np.testing.assert_allclose(truth, times + np.arange(dims)[:, None])
         np.testing.assert_allclose(ridge, truth + 1)
+
+
+@pytest.mark.parametrize("others", [{"kalman", "mdm"}, set()])
+def test_the_best_of_the_other_methods_that_were_asked_is_drawn(project, tmp_path, others):
+    shutil.copytree(project, folder := tmp_path / "project")
+    results = pd.read_csv(path := folder / "storage/evaluate/results.csv")
+    left = set(results["method"]) & set(BASELINES) - others - {"mean"}
+    results[~results["method"].isin(left)].to_csv(path, index=False)
+    answers = pd.read_parquet(path := folder / "storage/evaluate/predictions.parquet")
+    answers.drop(columns=[*left]).to_parquet(path)
+    figure = drawn(folder).split('id="figure-traces_velocity_trial"')[1].split("</script>")[0]
+    assert {n for n in set(answers) & set(BASELINES) if f'"name":"{n}"' in figure} <= others
+    assert ('"name":"kalman"' in figure) == bool(others)
+    assert '"name":"neurofmx"' in figure

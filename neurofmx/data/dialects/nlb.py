@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.base import Contents
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.types import Events, Intervals, Signal
 
 OBSERVED = "units/obs_intervals"

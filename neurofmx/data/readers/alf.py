@@ -25,10 +25,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from neurofmx.data.arrays import Plain
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.base import About
 from neurofmx.data.readers.marks import read_marks
 from neurofmx.data.readers.nwb_times import check_finite, check_times, even_rate
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 from neurofmx.types import Events, Samples, Signal
 

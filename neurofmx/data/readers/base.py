@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from neurofmx.data.cards import SignalCard
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.types import Signal
 
 

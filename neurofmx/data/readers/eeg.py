@@ -17,12 +17,12 @@ from jaxtyping import Bool, Shaped
 from numpy import ndarray
 
 from neurofmx.data.arrays import Rows
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.base import About
 from neurofmx.data.readers.bids import Sidecars, sidecars
 from neurofmx.data.readers.edf_header import EdfHeader, read_edf_header
 from neurofmx.data.readers.eeg_channels import VOLTAGES, Channels, Raw, by_path, grouped
 from neurofmx.data.readers.marks import guess_marks, read_marks
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.base import Location
 from neurofmx.errors import DataError, UserError
 from neurofmx.types import Samples, Signal

@@ -20,10 +20,10 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.base import About
 from neurofmx.data.readers.marks import guess_marks, read_marks
 from neurofmx.data.readers.nwb_times import even_rate
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.base import Location
 from neurofmx.errors import DataError, UserError
 from neurofmx.types import Samples, Signal

@@ -18,12 +18,12 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.epoch import TimeIntervals
 from pynwb.misc import Units
 
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.base import About
 from neurofmx.data.readers.nwb_group import members
 from neurofmx.data.readers.nwb_guess import guess_modality
 from neurofmx.data.readers.nwb_signals import Stream, events, read_signal
 from neurofmx.data.readers.nwb_tables import table_of
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.sources.base import Location
 from neurofmx.errors import DataError, UserError
 from neurofmx.types import Signal

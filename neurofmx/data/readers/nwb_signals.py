@@ -18,12 +18,12 @@ from pynwb.image import ImageSeries
 from pynwb.misc import Units
 
 from neurofmx.data.arrays import Plain, Rows, scaled
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.nwb_group import ellipse, is_ellipse, members, together
 from neurofmx.data.readers.nwb_tables import channels_of, table_of, units_table, with_cutoffs
 from neurofmx.data.readers.nwb_times import check_finite, check_times, sampling_of, times_of
 from neurofmx.data.readers.units import SI
 from neurofmx.data.readers.video import read_video
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.data.store import BLOCK_BYTES
 from neurofmx.errors import DataError
 from neurofmx.types import Events, Intervals, Samples, Signal

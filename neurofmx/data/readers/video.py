@@ -18,8 +18,8 @@ from numpy import ndarray
 from pynwb.image import ImageSeries
 
 from neurofmx.data.arrays import Rows
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.nwb_times import sampling_of
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 from neurofmx.types import Samples
 

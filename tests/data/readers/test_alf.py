@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from alf import CLUSTERS, SPIKES, real_trials, write_session
 
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.alf import Alf, is_alf, open_alf, session_of
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 
 SPIKES_PATH = "alf/probe00/pykilosort/spikes"

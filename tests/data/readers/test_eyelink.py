@@ -5,9 +5,10 @@ import pytest
 
 from neurofmx.data import store
 from neurofmx.data.align import align
-from neurofmx.data.cards import Card, SignalCard
+from neurofmx.data.cards import Card
 from neurofmx.data.readers import open_contents
 from neurofmx.data.reading import read_recording
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError, UserError
 from neurofmx.types import Events, Intervals
 

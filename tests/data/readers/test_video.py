@@ -9,8 +9,8 @@ from pynwb import NWBHDF5IO
 from pynwb.image import ImageSeries
 from reads import opened, read_one
 
-from neurofmx.data.cards import SignalCard
 from neurofmx.data.readers.video import Film, areas, frames_of, read_video
+from neurofmx.data.signal_cards import SignalCard
 from neurofmx.errors import DataError
 
 
