@@ -138,7 +138,7 @@ def kept_of_others(before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
     columns = [*now.columns]
     before, now = before.set_index(ROW), now.set_index(ROW)
     mean = now[now.index.get_level_values("method") == "mean"]
-    same = np.isclose(before["value"].reindex(mean.index), mean["value"], atol=1e-5)
+    same = np.isclose(before["value"].reindex(mean.index), mean["value"], atol=1e-5, equal_nan=True)
     if not same.all():
         raise SystemExit(
             f"{mean.index[~same][0]} is told by the mean otherwise than before: what is asked has "

@@ -25,8 +25,7 @@ from neurofmx.batches import (
 )
 from neurofmx.config import Params, build
 from neurofmx.errors import UserError
-from neurofmx.models import checkpoint
-from neurofmx.models.backbone import MambaBackbone
+from neurofmx.models import checkpoint, parts
 from neurofmx.models.channel_heads import (
     ChannelHead,
     CodeHead,
@@ -37,9 +36,7 @@ from neurofmx.models.channel_heads import (
 )
 from neurofmx.models.features import last_known, lately, size, without
 from neurofmx.models.heads import HEADS, DomainHead
-from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec, tokenizer_config
-from neurofmx.models.perceiver import PerceiverIO
-from neurofmx.models.popt import PopT
+from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec
 from neurofmx.models.prior import LatentPrior
 from neurofmx.models.readout import of_channels, on_sphere
 from neurofmx.models.stream import Stream, wired
@@ -76,46 +73,17 @@ class NeuroFMX(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
-        model, width = config.model, config.model.width("d_model")
-        latent = model.width("latent_dim")
-        self.tokenizers = nn.ModuleDict()
-        for name, spec in config.signals.items():
-            settings = tokenizer_config(spec, model)
-            pool = PopT(width, model.n_seeds)
-            self.tokenizers[name] = TOKENIZERS[spec.tokenizer](settings, pool=pool)
+        model = config.model
+        width, latent = model.width("d_model"), model.width("latent_dim")
+        self.tokenizers = parts.tokenizers(config)
         self.signal_embedding = nn.ParameterDict(
             {name: nn.Parameter(0.02 * torch.ones(width)) for name in config.signals}
         )
         self.hidden_token = nn.Parameter(torch.zeros(width))
-        self.backbone = MambaBackbone(
-            width,
-            model.width("n_blocks"),
-            model.width("d_state"),
-            headdim=model.width("headdim"),
-            dropout=model.dropout,
-            rates=model.streams,
-            fusion=model.fusion,
-            backend=model.backend,
-        )
-        finest = min(spec.patch * spec.dt for spec in config.signals.values())
-        self.perceiver = PerceiverIO(
-            model.width("n_latents"),
-            latent,
-            width,
-            model.width("n_layers"),
-            model.width("n_heads"),
-            model.dropout,
-            (2 * finest, 4 * config.duration),
-            *self._reach(finest),
-        )
-        self.queries = nn.ParameterDict(
-            {name: nn.Parameter(torch.empty(latent)) for name in [*config.tasks, *config.signals]}
-        )
-        for query in self.queries.values():
-            nn.init.normal_(query, std=0.02)
-        self.nearest = nn.ModuleDict(
-            {name: nn.Linear(width, latent, bias=False) for name in config.signals}
-        )
+        self.backbone = parts.backbone(model)
+        self.perceiver = parts.perceiver(config)
+        self.queries = parts.queries([*config.tasks, *config.signals], latent)
+        self.nearest = parts.straight(config.signals, width, latent)
         self.decode = nn.ModuleDict(
             {name: HEADS[task.kind](latent, task.outputs) for name, task in config.tasks.items()}
         )
@@ -137,7 +105,7 @@ class NeuroFMX(nn.Module):
         )
         self.domain = DomainHead(latent, len(config.domains)) if config.domains else None
         linear = [n for n, spec in config.signals.items() if TOKENIZERS[spec.tokenizer].linear]
-        self.whole = nn.ModuleDict({n: nn.Linear(width, latent, bias=False) for n in linear})
+        self.whole = parts.straight(linear, width, latent)
 
     @property
     def sampled(self) -> list[str]:
@@ -304,14 +272,6 @@ class NeuroFMX(nn.Module):
         if not self.config.model.causal or not features:
             return self.config.duration
         return max(float(f.ends.max()) for f in features.values() if len(f))
-
-    def _reach(self, finest: float) -> tuple[bool, float | None, float | None]:
-        """Causal or not; if so the time between latents and how far back they see (s)."""
-        if not self.config.model.causal:
-            return False, None, None
-        # Latents that are closer than tokens would see nothing new.
-        even = self.config.duration / self.config.model.width("n_latents")
-        return True, max(even, finest), self.config.duration
 
     def _tokenizer(self, name: str) -> Tokenizer:
         return cast(Tokenizer, self.tokenizers[name])

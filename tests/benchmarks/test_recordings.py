@@ -2,6 +2,7 @@
 
 import importlib
 
+import numpy as np
 import pandas as pd
 import pytest
 from sources import ROOT
@@ -52,14 +53,15 @@ def test_of_several_recordings_the_interval_of_their_mean_decides(recordings):
     assert recordings.reached(pd.concat([each, both])) == {("t", "trial (2)", "r2"): False}
 
 
-def test_rows_of_others_are_kept_where_the_same_is_asked(recordings):
+@pytest.mark.parametrize("mean", [0.1, NONE])
+def test_rows_of_others_are_kept_where_the_same_is_asked(recordings, mean):
     def told(**methods):
         return results(["a", "b"], **{m: (v, v, v) for m, v in methods.items()})
 
-    before, now = told(mean=0.1, neurofmx=0.5, gru=0.6), told(mean=0.1, neurofmx=0.7)
+    before, now = told(mean=mean, neurofmx=0.5, gru=0.6), told(mean=mean, neurofmx=0.7)
     found = recordings.kept_of_others(before, now[now["recording"] == "a"])
     assert list(found.columns) == list(before.columns)
-    values = dict(zip(found["method"], found["value"], strict=True))
-    assert values == {"mean": 0.1, "neurofmx": 0.7, "gru": 0.6}
+    assert found["method"].tolist() == ["mean", "neurofmx", "gru"]
+    np.testing.assert_equal(found["value"].to_numpy(), [mean, 0.7, 0.6])
     with pytest.raises(SystemExit, match="without --ours"):
         recordings.kept_of_others(before, told(mean=0.11, neurofmx=0.7))
