@@ -48,16 +48,22 @@ class Channels(NamedTuple):
 
     @classmethod
     def of(cls, table: pd.DataFrame, rows: Rows) -> "Channels":
-        """Those of one signal of one recording, by their rows of `Shards.channels`."""
+        """Those of one signal of one recording, by their rows of `Shards.channels`.
+
+        Channels of which a model knows nothing, neither their id nor where they lie, are left out
+        where it knows others: all that they could say is a mean over strangers.
+        """
         ids, areas = rows(table["signal"].iloc[0], keys(table), table["region"].tolist())
+        positions = table[["x", "y", "z"]].to_numpy(np.float32)
+        known = (np.array(ids) > 0) | (np.array(areas) > 0) | np.isfinite(positions).all(axis=1)
         return cls(
             gain=(1 / table["scale"]).to_numpy(np.float32),
             shift=(-table["mean"] / table["scale"]).to_numpy(np.float32),
             rate=mean_counts(table["mean"].to_numpy(), table["scale"].to_numpy()),
             ids=np.array(ids, np.int64),
             regions=np.array(areas, np.int64),
-            positions=table[["x", "y", "z"]].to_numpy(np.float32),
-            mask=np.ones(len(table), bool),
+            positions=positions,
+            mask=known if known.any() else ~known,
         )
 
     def embedded(self) -> dict[str, Any]:
