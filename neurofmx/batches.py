@@ -54,6 +54,8 @@ class SignalBatch:
         gain, shift: Of counts, how they were normalised: values = gain · √count + shift, 0 where
             a channel is padding. None: these are no counts.
         rate: Of counts, the mean of each channel over its train windows (counts per sample).
+        population: Channels that the recording has, of which augmentation may have left some out.
+            None: those of the mask.
     """
 
     values: Float[Tensor, "batch time channel"]
@@ -67,6 +69,7 @@ class SignalBatch:
     gain: Float[Tensor, "batch channel"] | None = None
     shift: Float[Tensor, "batch channel"] | None = None
     rate: Float[Tensor, "batch channel"] | None = None
+    population: Int[Tensor, " batch"] | None = None
 
     def to(self, device: torch.device | str) -> "SignalBatch":
         """The same windows on another device."""
@@ -83,7 +86,8 @@ class EventBatch:
         t0: Start of each window (s, float64).
         duration: Of each window (s).
         mask: False where an event is padding.
-        channel_ids, channel_mask, regions, positions: Of the units, as in `SignalBatch`.
+        channel_ids, channel_mask, regions, positions, population: Of the units, as in
+            `SignalBatch`.
         waveforms: Samples of each event's waveform, where the recording has them.
     """
 
@@ -97,6 +101,7 @@ class EventBatch:
     regions: Int[Tensor, "batch channel"] | None = None
     positions: Float[Tensor, "batch channel 3"] | None = None
     waveforms: Float[Tensor, "batch event sample"] | None = None
+    population: Int[Tensor, " batch"] | None = None
 
     def to(self, device: torch.device | str) -> "EventBatch":
         """The same windows on another device."""

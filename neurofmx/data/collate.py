@@ -74,6 +74,7 @@ class Channels(NamedTuple):
             "channel_mask": torch.from_numpy(self.mask),
             "regions": torch.from_numpy(self.regions) if self.regions.any() else None,
             "positions": torch.from_numpy(self.positions) if placed else None,
+            "population": torch.from_numpy(np.asarray(self.mask.sum(-1))),
         }
 
     def counted(self) -> dict[str, Tensor]:

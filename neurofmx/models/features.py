@@ -8,18 +8,22 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from neurofmx.batches import EventBatch, SignalBatch
 from neurofmx.sequence import Features, TokenizedSequence
 
 ROUNDING = 1e-6  # s
 SIZE = 0.3  # of what entered the backbone, by the root of the number of channels
 
 
-def size(channels: Bool[Tensor, "batch channel"]) -> Float[Tensor, " batch"]:
-    """Size of what entered the backbone of windows with these channels: SIZE √n.
+def size(signal: SignalBatch | EventBatch) -> Float[Tensor, " batch"]:
+    """Size of what entered the backbone: SIZE √n, n the channels that the recording has.
 
-    A token is a mean over n channels, in which what each says by itself is √n smaller.
+    A token is a mean over n channels, in which what each says by itself is √n smaller. Leaving
+    some out at random moves no mean, and so no size either: with that of those that are left, a
+    model would be asked later for what is larger than all that it was trained on.
     """
-    return SIZE * channels.sum(1).clamp(min=1).sqrt()
+    n = signal.channel_mask.sum(1) if signal.population is None else signal.population
+    return SIZE * n.clamp(min=1).sqrt()
 
 
 def last_known(

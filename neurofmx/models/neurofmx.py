@@ -233,7 +233,7 @@ class NeuroFMX(nn.Module):
     def through(self, sequence: TokenizedSequence, signal: SignalBatch | EventBatch) -> Features:
         """What the backbone makes of a signal's tokens."""
         tokens, mask = sequence.tokens, sequence.mask
-        sizes = size(signal.channel_mask).to(tokens.dtype)
+        sizes = size(signal).to(tokens.dtype)
         entered = tokens * sizes[:, None, None]
         made = self.backbone(tokens, mask)
         return Features(made, sequence.t0, sequence.dt, mask, sequence.offsets, entered=entered)

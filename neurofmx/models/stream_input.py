@@ -82,7 +82,6 @@ class SignalStep(nn.Module):
         self.tokenizer = cast(Tokenizer, model.tokenizers[name])
         self.embedding, self.backbone = model.signal_embedding[name], model.backbone
         self.dt = self.spec.patch * self.spec.dt
-        self.size = float(size(torch.from_numpy(channels.mask)[None]))
         # Tokens whose mean is of use; where it has none, this one alone.
         longest = math.ceil(model.config.duration / self.dt - ROUNDING)
         self.span = longest if name in model.whole else 1
@@ -90,8 +89,10 @@ class SignalStep(nn.Module):
         for key, x in told.items():
             x = None if x is None else torch.as_tensor(x).to(self.embedding.device)
             self.register_buffer(key, x)
+        empty = self._signal(*self._nothing())
+        self.size = float(size(empty)[0])
         with torch.no_grad():
-            known = self.tokenizer.embeddings(self._signal(*self._nothing()))
+            known = self.tokenizer.embeddings(empty)
         for key, x in known._asdict().items():
             self.register_buffer(f"cell_{key}", x)
 

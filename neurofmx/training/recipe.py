@@ -60,6 +60,8 @@ class FitParams(Params):
         options: Options of objectives, by name.
         weighting: How their losses become one; row of `WEIGHTINGS`.
         phases: The curriculum; empty is one phase of everything.
+        settle: Share of the steps, the last ones, in which the model drops nothing out: what it was
+            trained to answer beside that noise is too large without it.
         valid_every: Steps between looks at the valid split; the best weights are kept.
         checkpoint: What is kept while it goes on.
         bad_steps: Steps that may be left out as their loss is no number, before the run stops.
@@ -80,6 +82,7 @@ class FitParams(Params):
     options: dict[str, dict[str, Any]] = {}
     weighting: WeightingName = "fixed"
     phases: list[CurriculumPhase] = []
+    settle: float = Field(0.0, ge=0, le=1)
     valid_every: int = Field(50, ge=1)
     checkpoint: CheckpointParams = CheckpointParams()
     bad_steps: int = Field(10, ge=0)
@@ -132,6 +135,7 @@ def recipe() -> FitParams:
         epochs=100,
         epoch_steps=4,
         windows=80_000,
+        settle=0.15,
         optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
         loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2, anonymous=0.2)),
     )

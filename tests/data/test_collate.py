@@ -50,7 +50,10 @@ def test_ragged_channels_are_padded_and_unknown_ones_are_row_0(two):
 
 def test_strangers_are_left_out_where_others_are_known(two):
     """A cell that is new on a day says nothing to a model that knows its neighbours."""
-    known = lambda signal, keys, regions: ([c if c < 3 else 0 for _, c in keys], [0] * len(keys))
+
+    def known(signal, keys, regions):
+        return [c if c < 3 else 0 for _, c in keys], [0] * len(keys)
+
     spikes = Collator(two, known)(both(two)[:1]).signals["spikes"]
     assert spikes.channel_ids.tolist() == [[0, 1, 2, 0, 0, 0]]
     assert spikes.channel_mask.tolist() == [[False, True, True, False, False, False]]

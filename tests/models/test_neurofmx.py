@@ -6,11 +6,12 @@ import pytest
 import torch
 from windows import recording, shards, tiny_model
 
+from neurofmx.data.augment import AugmentParams, augment
 from neurofmx.data.loader import Collator
 from neurofmx.errors import UserError
 from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec
 from neurofmx.models.adapters import adapt
-from neurofmx.models.features import last_known, lately
+from neurofmx.models.features import last_known, lately, size
 from neurofmx.objectives.draws import Draws
 from neurofmx.objectives.masked import Masked
 from neurofmx.sequence import Features, TokenizedSequence
@@ -30,6 +31,16 @@ def model(made):
 def batch_of(made, model, n=6):
     positions = [*made.positions("train", ["a"])[:n], *made.positions("train", ["b"])[:n]]
     return Collator(made, model.rows)(positions)
+
+
+def test_channels_that_are_left_out_at_random_change_no_size(made, model):
+    """Else a model is asked for larger features than it was trained on, and answers beside it."""
+    batch = batch_of(made, model)
+    fewer = augment(batch, AugmentParams(channel_dropout=0.5), range(12))
+    for name, signal in batch.signals.items():
+        assert (fewer.signals[name].channel_mask.sum(1) < signal.channel_mask.sum(1)).any()
+        assert size(fewer.signals[name]).equal(size(signal))
+        assert size(dataclasses.replace(signal, population=None)).equal(size(signal))
 
 
 def test_every_head_answers_in_its_shape(made, model):

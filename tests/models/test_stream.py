@@ -79,7 +79,7 @@ def whole(model, channels, values, masks, ends):
     for name, x in values.items():
         own = Channels.of(channels[channels["signal"] == name], model.rows)
         raw = np.sqrt(x) if name == "spikes" else x
-        known = {n: None if v is None else v.expand(2, -1) for n, v in own.embedded().items()}
+        known = {n: None if v is None else v.expand(2, *v.shape) for n, v in own.embedded().items()}
         told = {n: v.expand(2, -1) for n, v in own.counted().items()} if name == "spikes" else {}
         signals[name] = SignalBatch(
             values=torch.from_numpy(raw * own.gain + own.shift),
