@@ -16,11 +16,11 @@ SIZE = 0.3  # of what entered the backbone, by the root of the number of channel
 
 
 def size(signal: SignalBatch | EventBatch) -> Float[Tensor, " batch"]:
-    """Size of what entered the backbone: SIZE √n, n the channels that the recording has.
+    """Size of what is added straight to answers: SIZE √n, n the channels that the recording has.
 
     A token is a mean over n channels, in which what each says by itself is √n smaller. Leaving
-    some out at random moves no mean, and so no size either: with that of those that are left, a
-    model would be asked later for what is larger than all that it was trained on.
+    some out at random moves no mean, and so no size either: by that of those that are left, a
+    model would later be shown what is larger than all that it was trained on.
     """
     n = signal.channel_mask.sum(1) if signal.population is None else signal.population
     return SIZE * n.clamp(min=1).sqrt()
