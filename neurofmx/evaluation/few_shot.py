@@ -69,7 +69,7 @@ class FewShotParams(Params):
     draws: int = Field(10, ge=1)
     seeds: int = Field(5, ge=1)
     methods: tuple[str, ...] = ("ridge", "logistic", SCRATCH, "head", "unit_id", "lora", "full")
-    fit: FitParams = adapting(epochs=30)
+    fit: FitParams = adapting(epochs=50, epoch_steps=4)
     whole: FitParams = recipe()
     baselines: BaselineParams = BaselineParams()
     options: AdapterOptions = AdapterOptions()

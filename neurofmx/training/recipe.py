@@ -124,9 +124,10 @@ class FitParams(Params):
         return self
 
 
-def adapting(epochs: int) -> FitParams:
+def adapting(epochs: int, epoch_steps: int = 1) -> FitParams:
     """How an adapter is trained, on a core that stays as it is."""
-    return FitParams(epochs=epochs, optimizer=OptimizerParams(lr=1e-2, weight_decay=0.0))
+    optimizer = OptimizerParams(lr=1e-2, weight_decay=0.0)
+    return FitParams(epochs=epochs, epoch_steps=epoch_steps, optimizer=optimizer)
 
 
 def recipe() -> FitParams:
