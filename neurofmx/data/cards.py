@@ -42,8 +42,9 @@ class Windows(Params):
     Attributes:
         duration: Length of a window (s).
         step: From one training window to the next (s); valid and test windows overlap only by
-            `context`, and each instant is scored once.
+            `context` and `ahead`, and each instant is scored once.
         context: Stretch at the start of a window that is seen but not scored (s).
+        ahead: The same at its end, where answers may know what comes after (s).
         bin_width: Spike times are counted in bins of this width (s).
         within: Interval signal whose edges no window crosses (trials, joined segments); None
             cuts the whole recording.
@@ -55,6 +56,7 @@ class Windows(Params):
     duration: float = Field(1.0, gt=0)
     step: float = Field(0.5, gt=0)
     context: float = Field(0.0, ge=0)
+    ahead: float = Field(0.0, ge=0)
     bin_width: float = Field(0.02, gt=0)
     within: str | None = None
     begin: float = 0.0
@@ -64,6 +66,15 @@ class Windows(Params):
     def _of_intervals(self):
         if (self.begin or self.end) and not self.within:
             raise ValueError("begin and end are of the intervals that `within` names; name some")
+        return self
+
+    @model_validator(mode="after")
+    def _scores_something(self):
+        if self.context + self.ahead >= self.duration:
+            raise ValueError(
+                f"context {self.context} s and ahead {self.ahead} s leave nothing of a window of "
+                f"{self.duration} s to be scored; they must be less together"
+            )
         return self
 
 
@@ -178,6 +189,11 @@ class Card(Params):
 
     @model_validator(mode="after")
     def _causal(self):
+        if self.causal and self.windows.ahead:
+            raise ValueError(
+                f"windows.ahead is {self.windows.ahead} s, which answers would read before it has "
+                "come, and the card is causal; leave it out"
+            )
         for name, signal in self.signals.items():
             if self.causal and signal.method not in (None, "previous"):
                 raise ValueError(

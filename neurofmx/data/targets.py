@@ -17,12 +17,13 @@ SPEED_SPAN = 0.5  # s; a shorter one takes jitter of the tracker for motion
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch [start, stop) of a recording; instants before `score_from` are only context (s)."""
+    """A stretch [start, stop) of a recording, of which [score_from, score_to) is asked about (s)."""
 
     split: str
     start: float
     stop: float
     score_from: float
+    score_to: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class WindowTarget:
 def sampled_target(signal: Samples, spec: SampledTask, window: Window) -> WindowTarget:
     """The signal at each of its samples in the window; angles in radians, in [−π, π].
 
-    It is asked where it was recorded, after the context, and only in motion if the task says so.
+    It is asked where it was recorded, beyond what is only seen, and only in motion if the task says
+    so.
 
     Raises:
         DataError: Angles are in an unknown unit.
@@ -49,6 +51,7 @@ def sampled_target(signal: Samples, spec: SampledTask, window: Window) -> Window
     values = np.asarray(signal.values[lo:hi], np.float64)[:, columns]
     times = signal.t0 + np.arange(lo, hi) / rate_of(signal)
     mask = np.isfinite(values).all(axis=1) & (times >= window.score_from - TOLERANCE)
+    mask &= times < window.score_to - TOLERANCE
     if signal.mask is not None:
         mask &= signal.mask[lo:hi]
     if isinstance(spec, RegressionTask) and spec.while_moving is not None:

@@ -2,8 +2,8 @@
 
 Time is split in contiguous blocks (or trials in their order) before any window is laid, so that
 overlapping windows share a split. The earlier block ends `guard` seconds before a cut. Valid and
-test windows score each instant once; where a recording is cut without trials, they begin with a
-stretch of context that is seen but not scored.
+test windows score each instant once; where a recording is cut without trials, they begin and end
+with a stretch that is seen but not scored.
 """
 
 from collections.abc import Callable, Iterator
@@ -266,13 +266,20 @@ def _lay(split: str, a: float, b: float, card: Card, grid: tuple) -> Iterator[Wi
         if b - a > 1.5 / grid[1]:
             yield Window(split, a, b, a)
         return
-    step = spec.step if split == "train" else spec.duration - spec.context
+    seen = spec.context + spec.ahead
+    step = spec.step if split == "train" else spec.duration - seen
     start, scored = a, a
     while scored < b - TOLERANCE:
         start = min(start, _snapped(b - spec.duration, *grid))
         stop = min(start + spec.duration, b)
-        yield Window(split, start, stop, start if split == "train" else scored)
-        scored, start = stop, _snapped(start + step, *grid)
+        if split == "train":
+            window = Window(split, start, stop, start)
+        elif stop < b - TOLERANCE:
+            window = Window(split, start, stop, scored, stop - spec.ahead)
+        else:
+            window = Window(split, start, stop, scored)
+        yield window
+        scored, start = min(stop, window.score_to), _snapped(start + step, *grid)
 
 
 def _snapped(time: float, t0: float, rate: float) -> float:

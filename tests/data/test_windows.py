@@ -43,20 +43,33 @@ def test_time_is_cut_at_the_declared_share_of_answerable_instants():
     assert spans(made, spec, "test")[0][0] == pytest.approx(made.signals["trials"].start[30])
 
 
-@pytest.mark.parametrize("context", [0.0, 0.3])
-def test_each_test_instant_is_scored_once(context):
-    layout = {"duration": 1.0, "step": 0.2, "context": context, "bin_width": 0.05}
+@pytest.mark.parametrize(("context", "ahead"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.2), (0.3, 0.2)])
+def test_each_test_instant_is_scored_once(context, ahead):
+    layout = {"duration": 1.0, "step": 0.2, "context": context, "ahead": ahead, "bin_width": 0.05}
     spec, made = card(windows=layout), recording()
-    scored = []
+    scored, before, after = [], [], []
     for window in windows.cut(made, spec):
         if window.split == "test":
             target = windows.target(made, spec, "velocity", window)
-            scored.append(window.start + target.times[target.mask])
-    scored = np.round(np.concatenate(scored), 6)
+            times = target.times[target.mask]
+            scored.append(window.start + times)
+            before.append(times)
+            after.append(window.stop - window.start - times)
+    times, before, after = (np.concatenate(of) for of in (scored, before, after))
+    scored = np.round(times, 6)
 
     assert len(scored) == len(np.unique(scored))
     gaps = np.diff(np.sort(scored))
     assert gaps.max() == pytest.approx(0.02)  # none is left out
+    assert before[times > times.min() + context].min() > context - 1e-6
+    assert after[times < times.max() - ahead].min() > ahead - 1e-6
+
+
+def test_windows_that_score_nothing_or_a_causal_card_that_looks_ahead_are_refused():
+    with pytest.raises(ValueError, match=r"context 0\.6 s and ahead 0\.4 s leave nothing"):
+        card(windows={"duration": 1.0, "context": 0.6, "ahead": 0.4})
+    with pytest.raises(ValueError, match=r"windows\.ahead is 0\.2 s.* the card is causal"):
+        card(windows={"duration": 1.0, "ahead": 0.2}, causal=True)
 
 
 def test_values_of_a_window_are_those_of_the_recording():
