@@ -1,7 +1,7 @@
 """Hold each person, session or day out in turn, and keep what the pipeline says of it.
 
     python benchmarks/folds.py [ssvep gestures ca1_days] [--only NAME …]
-    python benchmarks/folds.py --shots [ssvep gestures gestures-person12345 … ca1]
+    python benchmarks/folds.py --shots [ssvep gestures gestures-person12345 … ca1 ca1_days]
 
 A fold is a card of datasets/ with another `split`, run in a fresh copy of the project. Each writes
 benchmarks/folds/<data set>-<fold>.csv (storage/evaluate/results.csv as it is) and its cost when it
@@ -61,6 +61,14 @@ SHOTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "ca1": (
         {"adapt": ["C7_M4-envB-day3"]},
         {"shots": [1, 3], "methods": ["ridge", *OURS]},
+    ),
+    # The last day of each mouse, after two to four that were trained on.
+    "ca1_days": (
+        {
+            "adapt": ["C6_M4-envA-day4", "C7_M4-envA-day5", "C7_M4-envB-day3"],
+            "split": TIME,
+        },
+        {"shots": [1, 3], "draws": 2, "methods": ["ridge", "scratch", "unit_id"]},
     ),
 }
 

@@ -17,7 +17,7 @@ SPEED_SPAN = 0.5  # s; a shorter one takes jitter of the tracker for motion
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch [start, stop) of a recording, of which [score_from, score_to) is asked about (s)."""
+    """A stretch [start, stop) of a recording; [score_from, score_to) of it is asked about (s)."""
 
     split: str
     start: float

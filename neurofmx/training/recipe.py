@@ -17,6 +17,8 @@ from neurofmx.training.launch import LaunchParams
 from neurofmx.training.optim import OptimizerParams
 from neurofmx.training.weighting import WeightingName
 
+SETTLE = 0.15  # last share of the steps, in which nothing is dropped out
+
 
 class CheckpointParams(Params):
     """What is kept of a run while it goes on.
@@ -127,7 +129,7 @@ class FitParams(Params):
 def adapting(epochs: int, epoch_steps: int = 1) -> FitParams:
     """How an adapter is trained, on a core that stays as it is."""
     optimizer = OptimizerParams(lr=1e-2, weight_decay=0.0)
-    return FitParams(epochs=epochs, epoch_steps=epoch_steps, optimizer=optimizer)
+    return FitParams(epochs=epochs, epoch_steps=epoch_steps, settle=SETTLE, optimizer=optimizer)
 
 
 def recipe() -> FitParams:
@@ -136,7 +138,7 @@ def recipe() -> FitParams:
         epochs=100,
         epoch_steps=4,
         windows=80_000,
-        settle=0.15,
+        settle=SETTLE,
         optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
         loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2, anonymous=0.2)),
     )
