@@ -1,4 +1,4 @@
-"""What is asked of features in time: the last that is known, means, all but some windows'."""
+"""What is asked of features in time: what they hold at a time, means, all but some windows'."""
 
 import dataclasses
 import math
@@ -37,6 +37,31 @@ def last_known(
     index = torch.searchsorted(known, times.double() + ROUNDING, right=True)
     tokens = F.pad(sequence.tokens * sequence.mask[..., None], (0, 0, 1, 0))
     return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def held(
+    sequence: TokenizedSequence, times: Float[Tensor, "batch query"], causal: bool
+) -> Float[Tensor, "batch query width"]:
+    """What a sequence holds at each time: `last_known`, on a straight line to the token after it.
+
+    A token is longer than what may be asked about; on steps no answer could be smooth. A causal
+    model does not know that next token yet, and between events there is nothing: there it is
+    `last_known` alone, as where the next one is masked.
+    """
+    now = last_known(sequence, times, causal)
+    if causal or sequence.offsets is not None or len(sequence) < 2:
+        return now
+    starts = sequence.starts.contiguous()
+    at = times.double()
+    index = torch.searchsorted(starts, at + ROUNDING, right=True)  # of the next token
+    inside = (index > 0) & (index < len(sequence))
+    later = index.clamp(1, len(sequence) - 1)
+    start, end = starts.gather(1, later - 1), starts.gather(1, later)
+    share = ((at - start) / (end - start)).clamp(0, 1).to(now.dtype)
+    known = inside & sequence.mask.gather(1, later) & sequence.mask.gather(1, later - 1)
+    tokens = sequence.tokens
+    then = tokens.gather(1, later[..., None].expand(-1, -1, tokens.shape[-1]))
+    return torch.where(known[..., None], now + share[..., None] * (then - now), now)
 
 
 def mean(sequence: TokenizedSequence) -> Float[Tensor, "batch width"]:

@@ -34,7 +34,7 @@ from neurofmx.models.channel_heads import (
     counted,
     tokens_ahead,
 )
-from neurofmx.models.features import last_known, lately, size, without
+from neurofmx.models.features import held, lately, size, without
 from neurofmx.models.heads import HEADS, DomainHead
 from neurofmx.models.params import ModelParams, SignalSpec, TaskSpec
 from neurofmx.models.prior import LatentPrior
@@ -259,7 +259,7 @@ class NeuroFMX(nn.Module):
         causal = self.config.model.causal
         asked = self.queries[query].expand(*times.shape, -1)
         for name, sequence in features.items():
-            asked = asked + self.nearest[name](last_known(sequence, times, causal))
+            asked = asked + self.nearest[name](held(sequence, times, causal))
         answers = self.perceiver.answer(latents, asked, times, self.duration(features))
         for name, straight in self.whole.items() if query in self.decode else ():
             if name in features:

@@ -11,7 +11,7 @@ from neurofmx.data.loader import Collator
 from neurofmx.errors import UserError
 from neurofmx.models import Known, ModelParams, NeuroFMX, SignalSpec, TaskSpec
 from neurofmx.models.adapters import adapt
-from neurofmx.models.features import last_known, lately, size
+from neurofmx.models.features import held, last_known, lately, size
 from neurofmx.objectives.draws import Draws
 from neurofmx.objectives.masked import Masked
 from neurofmx.sequence import Features, TokenizedSequence
@@ -160,6 +160,9 @@ def test_options_of_a_tokenizer_come_are_checked(made):
         tiny_model(made, ["a"], tokenizers={"bined": {}})
 
 
+STARTS = torch.tensor([[0.0, 0.05, 0.05, 1.0]])  # of events (s)
+
+
 def test_a_query_finds_the_last_token_that_has_begun():
     sequence = TokenizedSequence(
         torch.arange(4.0)[None, :, None], torch.zeros(1), 0.1, torch.tensor([[True] * 3 + [False]])
@@ -175,8 +178,24 @@ def test_a_query_finds_the_last_token_that_has_begun():
     # A causal model knows a token when it has ended: token 1 at 0.2.
     assert last_known(sequence, asked, True)[0, :, 0].tolist() == [0, 0, 0, 2, 2]
     assert last_known(sequence, asked - 0.1, True)[0, :, 0].tolist() == [0, 0, 0, 1, 1]
-    events = dataclasses.replace(sequence, offsets=torch.tensor([[0.0, 0.05, 0.05, 1.0]]))
+    events = dataclasses.replace(sequence, offsets=STARTS)
     assert last_known(events, asked, False)[0, :, 0].tolist() == [0, 2, 2, 2, 2]
+
+
+def test_between_the_starts_of_two_tokens_a_query_finds_both():
+    sequence = TokenizedSequence(
+        torch.tensor([[0.0, 1.0, 4.0, 9.0]])[..., None],
+        torch.zeros(1),
+        0.1,
+        torch.tensor([[True] * 3 + [False]]),
+    )
+    asked = torch.tensor([[0.0, 0.05, 0.1 - 1e-8, 0.175, 0.25, 0.35, 0.4, -0.1]])
+    # Token 3 is masked: of 0.25 only the token that has begun is known, of 0.35 and later nothing.
+    torch.testing.assert_close(
+        held(sequence, asked, False)[0, :, 0], torch.tensor([0, 0.5, 1, 3.25, 4, 0, 0, 0])
+    )
+    for causal, other in ((True, sequence), (False, dataclasses.replace(sequence, offsets=STARTS))):
+        assert torch.equal(held(other, asked, causal), last_known(other, asked, causal))
 
 
 def test_what_a_window_says_is_the_mean_of_what_was_seen_of_it_until_then():
