@@ -162,7 +162,7 @@ class Fit:
         lot = self.curriculum.at(step)
         # Of this step, this rank and everything before the model alike.
         torch.manual_seed(_seed(self.seed, step, engine.rank))
-        lesson.practise(settled=step >= round((1 - self.params.settle) * self.steps))
+        lesson.train()
         prepared = []
         for part in parts:
             self._note(part.skipped)

@@ -59,13 +59,6 @@ class Lesson(nn.Module):
     def _objectives(self) -> dict[str, Any]:
         return dict(self.objectives.items())
 
-    def practise(self, settled: bool) -> None:
-        """Into the mode of training; `settled`, with nothing dropped out."""
-        self.train()
-        for part in self.modules():
-            if isinstance(part, nn.Dropout):
-                part.train(not settled)
-
     def prepare(
         self, batch: Batch, draws: Draws, lot: Lot, domains: Mapping[str, int] | None = None
     ) -> Batch:

@@ -17,8 +17,6 @@ from neurofmx.training.launch import LaunchParams
 from neurofmx.training.optim import OptimizerParams
 from neurofmx.training.weighting import WeightingName
 
-SETTLE = 0.15  # last share of the steps, in which nothing is dropped out
-
 
 class CheckpointParams(Params):
     """What is kept of a run while it goes on.
@@ -62,8 +60,6 @@ class FitParams(Params):
         options: Options of objectives, by name.
         weighting: How their losses become one; row of `WEIGHTINGS`.
         phases: The curriculum; empty is one phase of everything.
-        settle: Share of the steps, the last ones, in which the model drops nothing out: what it was
-            trained to answer beside that noise is too large without it.
         valid_every: Steps between looks at the valid split; the best weights are kept.
         checkpoint: What is kept while it goes on.
         bad_steps: Steps that may be left out as their loss is no number, before the run stops.
@@ -84,7 +80,6 @@ class FitParams(Params):
     options: dict[str, dict[str, Any]] = {}
     weighting: WeightingName = "fixed"
     phases: list[CurriculumPhase] = []
-    settle: float = Field(0.0, ge=0, le=1)
     valid_every: int = Field(50, ge=1)
     checkpoint: CheckpointParams = CheckpointParams()
     bad_steps: int = Field(10, ge=0)
@@ -129,7 +124,7 @@ class FitParams(Params):
 def adapting(epochs: int, epoch_steps: int = 1) -> FitParams:
     """How an adapter is trained, on a core that stays as it is."""
     optimizer = OptimizerParams(lr=1e-2, weight_decay=0.0)
-    return FitParams(epochs=epochs, epoch_steps=epoch_steps, settle=SETTLE, optimizer=optimizer)
+    return FitParams(epochs=epochs, epoch_steps=epoch_steps, optimizer=optimizer)
 
 
 def recipe() -> FitParams:
@@ -138,7 +133,6 @@ def recipe() -> FitParams:
         epochs=100,
         epoch_steps=4,
         windows=80_000,
-        settle=SETTLE,
         optimizer=OptimizerParams(weight_decay=0.1, ema=0.99),
         loader=LoaderParams(augment=AugmentParams(channel_dropout=0.2, anonymous=0.2)),
     )

@@ -232,20 +232,6 @@ def test_an_objective_that_finds_nothing_to_ask_is_told(made, tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
-def test_the_last_steps_drop_nothing_out(made, tmp_path):
-    run = fit(made, tmp_path, PARAMS.model_copy(update={"settle": 0.25}), dropout=0.5)
-    drops = [part for part in run.model.modules() if isinstance(part, torch.nn.Dropout)]
-    assert drops
-    seen = []
-    run.engine.lesson.register_forward_hook(
-        lambda lesson, *_: seen.append((lesson.training, {part.training for part in drops}))
-    )
-    run.run("test")
-    assert [on for training, on in seen if training] == [
-        {k < round(0.75 * run.steps)} for k in range(run.steps)
-    ]
-
-
 def test_frozen_parameters_stay(made, tmp_path):
     run = fit(made, tmp_path)
     for parameter in run.model.backbone.parameters():
