@@ -231,7 +231,8 @@ class FewShotEvaluator:
         fit = self.params.whole if method in (SCRATCH, "full") else self.params.fit
         windows = Chosen(self.shards, {"train": train, "valid": valid})
         with tempfile.TemporaryDirectory() as folder:
-            trained = Fit(model, windows, [name], fit, seed, Path(folder))
+            of = (windows, [name], fit, seed, Path(folder))
+            trained = Fit(model, *of, begun=method != SCRATCH)
             trained.run("")
         return trained.model
 

@@ -79,7 +79,8 @@ def _adapt(recording: str, shards: Shards, params: Params) -> None:
     known = vocabulary_of(shards, [recording])
     model = adapt(core, known, params.adapter, params.seed, params.options)
     code = base.code_version(*CODE)
-    fit = Fit(model, shards, [recording], params.fit, params.seed, folder, code)
+    of = (shards, [recording], params.fit, params.seed, folder, code)
+    fit = Fit(model, *of, begun=True)  # a core that knows its channels may tell it as it is
     tracked_run(fit, f"{STAGE} {recording}", params)
     progress = fit.progress
     if fit.engine.rank == 0:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from stored import LEFT_OUT, PRETRAINED, make_storage
 from windows import card as made_card
 from windows import recording
@@ -14,7 +15,9 @@ from neurofmx.data.shards import Shards
 from neurofmx.errors import UserError
 from neurofmx.evaluation import curves as kept
 from neurofmx.evaluation.few_shot import COLUMNS, FewShotEvaluator, FewShotParams
-from neurofmx.models import NeuroFMX
+from neurofmx.models import NeuroFMX, vocabulary_of
+from neurofmx.models.adapters import adapt
+from neurofmx.training.optim import OptimizerParams
 from neurofmx.training.recipe import FitParams
 
 TWIN = "made-3"
@@ -139,6 +142,17 @@ def test_what_cannot_be_tested_in_its_place_is_named(twins):
 def test_an_unknown_method_lists_the_known_ones():
     with pytest.raises(UserError, match=r"unknown magic; choose from scratch, unit_id, lora"):
         build(FewShotParams, {"methods": ["magic"]}, "few_shot")
+
+
+def test_an_adapter_that_gets_worse_is_as_it_began(evaluator):
+    fit = FitParams(epochs=2, batch_size=8, optimizer=OptimizerParams(lr=10.0))
+    ruins = PARAMS.model_copy(update={"fit": fit})
+    spoilt = FewShotEvaluator(evaluator.model, evaluator.card, params=ruins)
+    target = spoilt.target(LEFT_OUT)
+    model = spoilt._trained(target, "unit_id", *target.drawn(target.tasks, 12, 0, 0), 0)
+    begun = adapt(evaluator.model, vocabulary_of(spoilt.shards, [LEFT_OUT]), "unit_id", 0)
+    for name, weights in begun.named_parameters():
+        assert torch.equal(weights, model.get_parameter(name)), name
 
 
 def test_only_chosen_windows_are_trained_on(evaluator):
