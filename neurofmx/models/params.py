@@ -108,7 +108,7 @@ class ModelParams(Params):
     causal: bool = False
     backend: Literal["auto", "reference", "chunked", "compiled", "mamba_ssm"] = "auto"
     horizons: list[PositiveFloat] = [0.1, 0.25, 0.5, 1.0]
-    dropout: float = 0.0
+    dropout: float = 0.1
     tokenizers: dict[str, dict[str, Any]] = {}
     prior: DiffusionPrior.Config | None = None
     codes: int | None = Field(None, ge=2)

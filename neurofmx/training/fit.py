@@ -208,7 +208,8 @@ class Fit:
             if engine.rank == 0:
                 self.log(losses | {"valid": valid}, progress.step)
                 write_history(progress.history, self.folder / "history.csv")
-            for name in sorted(self._idle & set(lot.live)) if engine.rank == 0 else ():
+            idle = self._idle & set(lot.live) if engine.rank == 0 and progress.step else set()
+            for name in sorted(idle):
                 Pace.say(f"the objective {name} has found nothing to ask in these windows so far")
             if valid < progress.best:
                 progress.best = valid
