@@ -54,7 +54,7 @@ def trained(data, tmp_path_factory):
     windows = Shards(data[4] / "tokenize")
     model = tiny_model(windows, ["made"])
     given = {"masked": 1.0, "decode": 0.5}
-    params = FitParams(epochs=60, objectives=given, optimizer={"lr": 1e-2})
+    params = FitParams(epochs=120, objectives=given, optimizer={"lr": 1e-2})
     fit = Fit(model, windows, ["made"], params, 0, tmp_path_factory.mktemp("fit"))
     fit.run("test")
     fit.model.save_pretrained(data[4] / "pretrain")
