@@ -92,8 +92,7 @@ def test_held_out_units_are_told_nearly_as_well_as_from_their_true_rates(data, t
     blank = untrained(trained.model.config, trained.model.vocabulary, 0)
     random = scored(nlb.submission(replace(trained, model=blank)))
     assert ceiling["co-bps"] > 0.5
-    # A model that was trained for a moment: 0.59 and 0.61 of it as its path changed.
-    assert ceiling["co-bps"] > ours["co-bps"] > 0.5 * ceiling["co-bps"]
+    assert ceiling["co-bps"] > ours["co-bps"] > 0.6 * ceiling["co-bps"]
     assert ceiling["co-bps"] > simple["co-bps"] > 0.75 * ceiling["co-bps"]
     assert ours["co-bps"] > random["co-bps"]
     assert ceiling["vel R2"] > ours["vel R2"] > random["vel R2"]
